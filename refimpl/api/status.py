@@ -1,7 +1,7 @@
 """Error kinds and gRPC status codes: the one table, read forwards by servers and backwards by clients.
 
-Codes are the numbers of the wire, so that nobody has to import grpc to name one (introspection reports them as numbers).
-What has no kind is Unknown. Clauses SVC-057 to 059, PLG-029.
+Codes are the numbers of the wire, so that nobody has to import grpc to name one (introspection reports them as
+numbers). What has no kind is Unknown. Clauses SVC-057 to 059, PLG-029.
 """
 
 from refimpl.contract.errors import (
@@ -68,7 +68,8 @@ def text_of(error: BaseException) -> str:
 def error_from(code: int, text: str) -> ContainerdError:
     """The error that a status stands for.
 
-    Its text ends with the kind exactly once, however many hops it made (SVC-058). A code without a kind of ours is Unknown.
+    Its text ends with the kind exactly once, however many hops it made (SVC-058). A code without a kind of ours is
+    Unknown.
     """
     kind = _KINDS.get(code, Unknown)
     if text == kind.text:

@@ -99,9 +99,9 @@ class CallContext:
             DeadlineExceeded: the deadline passed.
         """
         if self.cancel is not None and self.cancel.cancelled:
-            raise Canceled()
+            raise Canceled
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise DeadlineExceeded()
+            raise DeadlineExceeded
 
     def with_namespace(self, namespace: str) -> CallContext:
         """The same call in another namespace."""

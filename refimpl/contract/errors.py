@@ -2,7 +2,7 @@
 
 containerd knows few kinds of failure; a client decides by the kind, a person reads the message. The text of an error
 is ``<message>: <kind text>``, as Go's wrapped errors print it, because clients show and sometimes match it.
-One table (``refimpl.grpc.status``) maps kinds to gRPC codes; ``refimpl.client`` maps them back.
+One table (``refimpl.api.status``) maps kinds to gRPC codes and back.
 """
 
 from __future__ import annotations

@@ -267,10 +267,10 @@ class _Parser:
 def _matches(path: Sequence[str], expression: str) -> Filter:
     """A condition that searches: an absent field as empty text; a bad expression finds nothing (SVC-031)."""
     try:
-        pattern = re2.compile(expression)
+        automaton = re2.compile(expression)
     except re2.SyntaxError:
         return lambda _adaptor: False
-    return lambda adaptor: pattern.search(adaptor(path) or "") is not None
+    return lambda adaptor: automaton.found_in(adaptor(path) or "")
 
 
 def _unescape(text: str) -> str:

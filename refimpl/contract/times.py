@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_rfc3339(text: str) -> int:
-    """The instant that a text such as ``2023-05-01T12:00:00.5+02:00`` names, in Unix nanoseconds; what is finer is cut.
+    """The instant that a text such as ``2023-05-01T12:00:00.5+02:00`` names, in Unix nanoseconds; the rest is cut.
 
     Raises:
         ValueError: not an RFC 3339 time with a zone.

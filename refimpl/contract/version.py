@@ -1,4 +1,4 @@
-"""Version: which build answers."""
+"""Version: which build answers (SVC-008)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from refimpl.contract.context import CallContext
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A build: its version text and the revision it was made from."""
+    """A build.
+
+    Attributes:
+        version: its version, never empty.
+        revision: what it was made from; may be empty.
+    """
 
     version: str
     revision: str
@@ -20,5 +25,5 @@ class VersionService(Protocol):
     """Answers with the daemon's version; needs no namespace."""
 
     def version(self, ctx: CallContext) -> Version:
-        """The daemon's version."""
+        """The daemon's version; works when everything else has failed."""
         ...

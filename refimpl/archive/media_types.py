@@ -1,0 +1,95 @@
+"""Media types of layers, and how a stream of one becomes a plain tar (DIF-004 to DIF-008, DIF-042 to DIF-045)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from refimpl.archive.compression import decompressed
+from refimpl.contract.context import CallContext
+from refimpl.contract.errors import Unknown
+from refimpl.contract.types import TypedAny
+
+TAR = "application/vnd.oci.image.layer.v1.tar"
+"""A plain layer; what ``Apply`` answers with."""
+
+TAR_GZIP = TAR + "+gzip"
+"""What ``Diff`` makes when it is not told otherwise."""
+
+_DOCKER = "application/vnd.docker.image.rootfs.diff.tar"
+_DOCKER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+_OCI = {TAR, "application/vnd.oci.image.layer.nondistributable.v1.tar"}
+_MAYBE_COMPRESSED = {_DOCKER, _DOCKER + ".gzip", _DOCKER_FOREIGN, _DOCKER_FOREIGN + ".gzip"}
+_COMPRESSIONS = {"gzip", "zstd"}
+_STEPS_MAX = 16  # a chain of processors that feeds itself is a mistake in the configuration
+
+
+class StreamProcessor(Protocol):
+    """Turns streams of some media types into another one."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the configuration."""
+        ...
+
+    @property
+    def accepts(self) -> Sequence[str]:
+        """The media types that it reads."""
+        ...
+
+    @property
+    def returns(self) -> str:
+        """The media type that it writes."""
+        ...
+
+    def process(
+        self, ctx: CallContext, media_type: str, chunks: Iterator[bytes], payload: TypedAny | None
+    ) -> Iterator[bytes]:
+        """The processed stream.
+
+        Raises:
+            Unknown: the processor could not be started, or failed.
+        """
+        ...
+
+
+def plain_layer(
+    ctx: CallContext,
+    media_type: str,
+    chunks: Iterator[bytes],
+    processors: Sequence[StreamProcessor] = (),
+    payloads: Mapping[str, TypedAny] | None = None,
+) -> Iterator[bytes]:
+    """The tar in a stream of ``media_type``.
+
+    Args:
+        processors: those of the configuration; the last that accepts a type wins, over the built-in decompressor too.
+        payloads: what each processor is given, by its id.
+
+    Raises:
+        Unknown: nobody can process the type.
+    """
+    for _ in range(_STEPS_MAX):
+        processor = next((p for p in reversed(processors) if media_type in p.accepts), None)
+        if processor is not None:
+            payload = (payloads or {}).get(processor.id)
+            chunks, media_type = processor.process(ctx, media_type, chunks, payload), processor.returns
+        elif (compressed := _compressed(media_type)) is None:
+            raise Unknown(f"failed to get stream processor for {media_type}: no processor for media-type")
+        else:
+            return decompressed(chunks) if compressed else chunks
+        if media_type == TAR:
+            return chunks
+    raise Unknown(f"failed to get stream processor for {media_type}: no end of processors")
+
+
+def _compressed(media_type: str) -> bool | None:
+    """Whether a layer of this type may be compressed; None if it is no layer's type."""
+    if media_type in _MAYBE_COMPRESSED:
+        return True
+    base, *suffixes = media_type.split("+")
+    if base not in _OCI:
+        return None
+    # Of several suffixes the alphabetically last one counts; an unknown one says nothing (DIF-008).
+    last = max(suffixes, default="")
+    return None if last == "encrypted" else last in _COMPRESSIONS

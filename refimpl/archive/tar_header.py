@@ -1,0 +1,136 @@
+"""One entry of a tar archive, and how its numbers and records are written in 512-byte blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from refimpl.contract.errors import Unknown
+from refimpl.contract.mounts import FileType
+from refimpl.contract.times import SECOND
+
+BLOCK = 512
+"""Bytes of a block."""
+
+XATTR_PREFIX = "SCHILY.xattr."
+"""Of the PAX records that hold extended attributes."""
+
+REGULAR, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = "0", "1", "2", "3", "4", "5", "6"
+
+TYPES: Mapping[str, FileType] = {
+    REGULAR: FileType.FILE,
+    SYMLINK: FileType.SYMLINK,
+    CHAR: FileType.CHAR,
+    BLOCK_DEVICE: FileType.BLOCK,
+    DIRECTORY: FileType.DIRECTORY,
+    FIFO: FileType.FIFO,
+}
+"""What an entry makes, by its type flag; a hardlink makes nothing new."""
+
+
+@dataclass(slots=True)
+class Header:
+    """What an archive says about one entry.
+
+    Attributes:
+        name: path as written, a directory's with a slash at the end.
+        typeflag: one character; see ``TYPES``.
+        mode: permission bits with set-uid, set-gid and sticky.
+        size: bytes of content; 0 for what has none.
+        mtime: nanoseconds since the Unix epoch.
+        atime: the same; None if the archive does not say.
+        device: (major, minor).
+        xattrs: extended attributes.
+    """
+
+    name: str
+    typeflag: str = REGULAR
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    atime: int | None = None
+    linkname: str = ""
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+
+
+def invalid_header() -> Unknown:
+    """The archive is damaged, in containerd's words (DIF-039)."""
+    return Unknown("archive/tar: invalid tar header")
+
+
+def parse_number(raw: bytes) -> int:
+    """A number in octal, or in base 256 if the first bit is set.
+
+    Raises:
+        Unknown: neither.
+    """
+    if raw and raw[0] & 0x80:
+        value = int.from_bytes(raw, "big", signed=False)
+        bits = len(raw) * 8 - 1
+        value &= (1 << bits) - 1
+        return value - (1 << bits) if value >> (bits - 1) else value
+    text = raw.strip(b" \0").partition(b"\0")[0]
+    if not text:
+        return 0
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise invalid_header() from None
+
+
+def parse_pax_time(text: str) -> int:
+    """Decimal seconds with a fraction, as nanoseconds; digits beyond are cut.
+
+    Raises:
+        Unknown: no such number.
+    """
+    seconds, _, fraction = text.partition(".")
+    if (fraction and not fraction.isdecimal()) or not seconds.removeprefix("-").isdecimal():
+        raise invalid_header()
+    nanoseconds = int(fraction[:9].ljust(9, "0")) if fraction else 0
+    return int(seconds) * SECOND + (-nanoseconds if seconds.startswith("-") else nanoseconds)
+
+
+def parse_pax_records(data: bytes) -> list[tuple[str, bytes]]:
+    """The records of an extended header, in order.
+
+    Raises:
+        Unknown: lengths that do not fit.
+    """
+    records: list[tuple[str, bytes]] = []
+    while data:
+        digits, space, _ = data.partition(b" ")
+        if not space or not digits.isdigit():
+            raise invalid_header()
+        length = int(digits)
+        record = data[len(digits) + 1 : length]
+        if length > len(data) or not record.endswith(b"\n") or b"=" not in record:
+            raise invalid_header()
+        key, _, value = record[:-1].partition(b"=")
+        if not key:
+            raise invalid_header()
+        records.append((text_of(key), value))
+        data = data[length:]
+    return records
+
+
+def format_pax_record(key: str, value: bytes) -> bytes:
+    """A record, whose length counts its own digits."""
+    body = b" " + bytes_of(key) + b"=" + value + b"\n"
+    length = len(body)
+    while len(str(length)) + len(body) != length:
+        length = len(str(length)) + len(body)
+    return str(length).encode() + body
+
+
+def text_of(raw: bytes) -> str:
+    """A name as Python's file functions have it: bytes that are no UTF-8 survive."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def bytes_of(text: str) -> bytes:
+    """A name as it is written."""
+    return text.encode("utf-8", "surrogateescape")

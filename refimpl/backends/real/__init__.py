@@ -1,0 +1,1 @@
+"""Real backends: what touches Linux. Everything above is shared with the fakes."""
