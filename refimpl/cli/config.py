@@ -78,7 +78,7 @@ def _mistakes(configuration: Configuration, registration: Registration) -> list[
     if section is None or configuration.disables(registration):
         return []
     if registration.config is None:
-        return [f"{section.position}: {registration.uri} has no configuration"]
+        return [f"{section.position}: this plugin has no configuration"]
     problems: list[str] = []
     try:
         decode(

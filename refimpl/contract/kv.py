@@ -71,7 +71,10 @@ class Bucket(Protocol):
         ...
 
     def items(self, start: bytes = b"") -> Iterator[tuple[bytes, bytes | None]]:
-        """Keys from ``start`` on, in byte order, with their values; None marks a bucket. Do not change the bucket meanwhile."""
+        """Keys from ``start`` on, in byte order, with their values; None marks a bucket.
+
+        The bucket must not change meanwhile.
+        """
         ...
 
     @property
@@ -85,7 +88,7 @@ class Bucket(Protocol):
 
 
 class Store(Protocol):
-    """A database. Readers see one state from begin to end and never wait for the writer; there is one writer at a time."""
+    """A database with one writer at a time. Readers see one state from begin to end and never wait for the writer."""
 
     def view(self) -> AbstractContextManager[Bucket]:
         """A read transaction; gives the root bucket. Changing anything in it raises ``FailedPrecondition``."""

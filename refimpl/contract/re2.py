@@ -31,6 +31,7 @@ _PLACES = {"A": Place.TEXT_START, "z": Place.TEXT_END, "b": Place.WORD_EDGE, "B"
 _COUNT = re.compile(r"\{(\d+)(?:(,)(\d*))?\}", re.ASCII)
 _FLAGS = re.compile(r"([imsU]*)(?:-([imsU]+))?([:)])")
 _NAMED = re.compile(r"P<([0-9A-Za-z_]+)>")
+_POSIX_NAME = re.compile(r"\[:(.*?):\]", re.DOTALL)
 _PROPERTY = re.compile(r"\{(\^?)([^}]*)\}|()([A-Z])")
 _CODE_POINT = re.compile(r"\{([0-9A-Fa-f]+)\}|([0-9A-Fa-f]{2})")
 _OCTAL = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
@@ -80,13 +81,12 @@ class _Parser:
 
     def parse(self) -> Node:
         piece = self._alternatives(_Flags(), 0)
-        if self._rest:
+        if self._peek():
             raise SyntaxError("unexpected )")
         return piece.node
 
-    @property
-    def _rest(self) -> str:
-        return self._text[self._offset :]
+    def _at(self, text: str) -> bool:
+        return self._text.startswith(text, self._offset)
 
     def _peek(self) -> str:
         return self._text[self._offset : self._offset + 1]
@@ -119,9 +119,9 @@ class _Parser:
                 if not pieces:
                     raise SyntaxError("missing argument to repetition operator")
                 pieces.append(_repeated(pieces.pop(), *repetition))
-            elif (changed := self._flagsonly(flags)) is not None:
+            elif (changed := self._flags_only(flags)) is not None:
                 flags = changed
-            elif self._rest.startswith(r"\Q"):
+            elif self._at(r"\Q"):
                 pieces += [_Piece(_character(only(literal), flags)) for literal in self._quoted()]
             else:
                 pieces.append(self._atom(flags, depth))
@@ -129,9 +129,9 @@ class _Parser:
         repeats = [piece.repeats for pieces in alternatives for piece in pieces]
         return _Piece(Choice(tuple(sequences)), max(repeats, default=1))
 
-    def _flagsonly(self, flags: _Flags) -> _Flags | None:
+    def _flags_only(self, flags: _Flags) -> _Flags | None:
         """``(?flags)``, which changes what follows."""
-        if not self._rest.startswith("(?"):
+        if not self._at("(?"):
             return None
         match = _FLAGS.match(self._text, self._offset + 2)
         if match is None or match[3] == ":":
@@ -257,13 +257,11 @@ class _Parser:
         return _character(ranges, flags, negated=negated)
 
     def _class_item(self, flags: _Flags) -> Ranges:
-        if self._rest.startswith("[:") and ":]" in self._rest:
-            name, _, _ = self._rest[2:].partition(":]")
-            self._offset += len(name) + 4
-            ranges = POSIX.get(name.removeprefix("^"))
+        if (name := self._take(_POSIX_NAME)) is not None:
+            ranges = POSIX.get(name[1].removeprefix("^"))
             if ranges is None:
                 raise SyntaxError("invalid character class range")
-            return others(ranges, fold=flags.i) if name.startswith("^") else ranges
+            return others(ranges, fold=flags.i) if name[1].startswith("^") else ranges
         if self._peek() == "\\":
             escaped = self._escaped_class()
             if escaped is not None:

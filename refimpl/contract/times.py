@@ -35,12 +35,15 @@ def parse_rfc3339(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not an RFC 3339 time")
-    instant = datetime.strptime(match["whole"], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    try:
+        instant = datetime.strptime(match["whole"], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError as err:
+        raise ValueError(f"{text!r} is not an RFC 3339 time: {err}") from err
     seconds = (instant - _EPOCH) // timedelta(seconds=1)
     if match["sign"]:
         hours, minutes = int(match["hours"]), int(match["minutes"])
         if hours > 24 or minutes > 60:
-            raise ValueError(f"{text!r} has a zone that does not exist")
+            raise ValueError(f"{text!r} is not an RFC 3339 time: no such zone")
         offset = hours * 3600 + minutes * 60
         seconds -= offset if match["sign"] == "+" else -offset
     return seconds * SECOND + int(f"{match['fraction'] or '':0<9}"[:9])
@@ -50,7 +53,7 @@ class Clock(Protocol):
     """Where plugins get the time. The fake one is moved by hand, so that a test owns time."""
 
     def now(self) -> int:
-        """Wall time in nanoseconds since the Unix epoch; never the same or less than an earlier answer is not promised."""
+        """Wall time in nanoseconds since the Unix epoch; nothing promises that it grows from answer to answer."""
         ...
 
     def monotonic(self) -> float:

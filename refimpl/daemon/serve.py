@@ -147,7 +147,7 @@ class Daemon:
         self._endpoints: Endpoints | None = None
 
     def boot(self) -> None:
-        """Get hold of the directories and initialise the plugins; may wait for another daemon on the same root (DMN-050).
+        """Get hold of the directories and initialise the plugins; may wait for another daemon on the root (DMN-050).
 
         Raises:
             Exception: one of ``REFUSALS``; call ``stop`` all the same.

@@ -29,9 +29,13 @@ class Signals:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._booting = True
+        # The system may give a signal to any thread, and only the main thread runs handlers: the pipe wakes it.
+        self._wake, self._woken = os.pipe()
+        os.set_blocking(self._woken, False)
 
     def install(self) -> None:
         """Take over the signals."""
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_stop)
         signal.signal(signal.SIGUSR1, _dump)
@@ -51,7 +55,8 @@ class Signals:
 
     def wait(self) -> None:
         """Back when a stop is asked for."""
-        self._stop.wait()
+        while not self._stop.is_set():
+            os.read(self._wake, 512)
 
     def _asked_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stop.set()

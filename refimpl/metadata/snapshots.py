@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from refimpl.contract import kv, snapshots
+from refimpl.contract import snapshots
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import (
     AlreadyExists,
     ContainerdError,
-    FailedPrecondition,
     InvalidArgument,
     NotFound,
     Unimplemented,
@@ -34,31 +33,15 @@ from refimpl.contract.filters import Adaptor, Filter, map_value
 from refimpl.contract.filters import parse as parse_filters
 from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Info, Kind, Snapshotter, Usage
-from refimpl.metadata import buckets, leases
+from refimpl.metadata import buckets
 from refimpl.metadata.database import Database
 from refimpl.metadata.labels import SNAPSHOT_REF, inherited, updated, validated
 from refimpl.metadata.locks import SharedLock
 from refimpl.metadata.pruning import prune
 from refimpl.metadata.quoting import quoted
+from refimpl.metadata.snapshot_records import Creation, SnapshotRecords, read_info
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Creation:
-    """A snapshot that is about to get its record.
-
-    Attributes:
-        backend_key, backend_parent: the back end's names.
-    """
-
-    key: str
-    parent: str
-    backend_key: str
-    backend_parent: str
-    labels: Mapping[str, str]
-    created_at: int
-    updated_at: int
 
 
 class NamespacedSnapshotter:
@@ -76,6 +59,7 @@ class NamespacedSnapshotter:
         self._database = database
         self._name = name
         self._backend = backend
+        self._records = SnapshotRecords(name)
         # Shared by every change, exclusive to the clean-up: a snapshot that the back end has already and the database
         # not yet is work in progress, and looks like garbage.
         self._lock = SharedLock()
@@ -84,8 +68,8 @@ class NamespacedSnapshotter:
         """The record, with the back end's kind and labels (SNP-028, SNP-029, SNP-072)."""
         namespace = ctx.require_namespace()
         with self._database.view() as v1:
-            record = self._record(v1, namespace, key)
-            local, backend_key = _read_info(key, record), buckets.text(record, buckets.NAME)
+            record = self._records.get(v1, namespace, key)
+            local, backend_key = read_info(key, record), buckets.text(record, buckets.NAME)
         return _merge(self._backend.stat(ctx.with_lease(""), backend_key), local)
 
     def update(self, ctx: CallContext, info: Info, fieldpaths: Sequence[str] = ()) -> Info:
@@ -94,8 +78,8 @@ class NamespacedSnapshotter:
         if not info.name:
             raise InvalidArgument
         with self._lock.shared(), self._database.update() as v1:
-            record = self._record(v1, namespace, info.name)
-            before = _read_info(info.name, record)
+            record = self._records.get(v1, namespace, info.name)
+            before = read_info(info.name, record)
             wanted = updated(before.labels, info.labels, fieldpaths, f"snapshot {quoted(info.name)}")
             kept = validated(wanted, "info")
             local = replace(before, labels=kept, updated_at=self._database.clock.now())
@@ -136,12 +120,13 @@ class NamespacedSnapshotter:
 
         In the caller's lease the name takes the place of the key (SNP-089).
         """
-        namespace = ctx.require_namespace()
+        ctx.require_namespace()
         kept = validated(labels, "info")
         committed = False
         try:
             with self._lock.shared(), self._database.update() as v1:
-                backend_name, backend_key = self._rename(ctx, v1, namespace, name, key, kept)
+                now = self._database.clock.now()
+                backend_name, backend_key = self._records.commit(ctx, v1, name, key, kept, now)
                 # Last, and inside: if the back end refuses, the active snapshot is as it was (SNP-108).
                 self._backend.commit(ctx.with_lease(""), backend_name, backend_key, inherited(kept))
                 committed = True
@@ -159,17 +144,9 @@ class NamespacedSnapshotter:
             FailedPrecondition: a snapshot stands on it (SNP-023, MET-039).
             NotFound: no such snapshot.
         """
-        namespace = ctx.require_namespace()
+        ctx.require_namespace()
         with self._lock.shared(), self._database.update() as v1:
-            record = self._record(v1, namespace, key)
-            if any(buckets.keys(record.bucket(buckets.CHILDREN))):
-                raise FailedPrecondition("cannot remove snapshot with child")
-            home = self._home(v1, namespace)
-            siblings = buckets.find(home, buckets.text(record, buckets.PARENT), buckets.CHILDREN)
-            if siblings is not None:
-                siblings.delete(buckets.encode_name(key))
-            buckets.remove(home, key)
-            leases.remove_snapshot(ctx, v1, self._name, key)
+            self._records.remove(ctx, v1, key)
             self._database.mark_dirty(f"snapshots/{self._name}")
 
     def walk(self, ctx: CallContext, filters: Sequence[str] = ()) -> Iterator[Info]:
@@ -180,10 +157,8 @@ class NamespacedSnapshotter:
         wanted = parse_filters(filters)
         namespace = ctx.require_namespace()
         with self._database.view() as v1:
-            found = [
-                (buckets.text(record, buckets.NAME), _read_info(key, record))
-                for key, record in buckets.subbuckets(buckets.find(v1, namespace, buckets.SNAPSHOTS, self._name))
-            ]
+            records = self._records.list(v1, namespace)
+            found = [(buckets.text(record, buckets.NAME), read_info(key, record)) for key, record in records]
         return self._walk(ctx, found, wanted)
 
     def close(self) -> None:
@@ -199,11 +174,7 @@ class NamespacedSnapshotter:
         ctx = CallContext()
         with self._lock.exclusive():
             with self._database.view() as v1:
-                recorded = {
-                    buckets.text(record, buckets.NAME)
-                    for _, namespace in buckets.subbuckets(v1)
-                    for _, record in buckets.subbuckets(buckets.find(namespace, buckets.SNAPSHOTS, self._name))
-                }
+                recorded = self._records.backend_keys(v1)
             prune(ctx, self._name, self._backend, recorded)
         if isinstance(self._backend, snapshots.Cleaner):
             try:
@@ -219,47 +190,27 @@ class NamespacedSnapshotter:
         # Two transactions with the back end between them: it may take its time to make files, and nobody else should
         # wait for that. The key is free again if it fails, the number is used up (MET-038).
         with self._lock.shared():
-            backend_key, backend_parent = self._reserve(namespace, key, parent, kept)
+            with self._database.update() as v1:
+                target = kept.get(SNAPSHOT_REF, "")
+                backend_key, backend_parent = self._records.reserve(v1, namespace, key, parent, target)
             make = self._backend.view if kind is Kind.VIEW else self._backend.prepare
             try:
                 mounts = make(ctx.with_lease(""), backend_key, backend_parent, inherited(kept))
             except AlreadyExists as err:
-                target = self._find_target(ctx, kept, backend_parent, err)
-                name = kept[SNAPSHOT_REF]
-                merged = {**target.labels, **kept}
-                times = (target.created_at, target.updated_at)
-                self._store(ctx, namespace, _Creation(name, parent, target.name, target.parent, merged, *times))
-                raise AlreadyExists(f"target snapshot {quoted(name)} from snapshotter") from err
+                self._adopt(ctx, self._find_target(ctx, target, backend_parent, err), target, parent, kept)
+                raise AlreadyExists(f"target snapshot {quoted(target)} from snapshotter") from err
             now = self._database.clock.now()
             try:
-                self._store(ctx, namespace, _Creation(key, parent, backend_key, backend_parent, kept, now, now))
+                creation = Creation(key, parent, backend_key, backend_parent, kept, now, now)
+                with self._database.update() as v1:
+                    self._records.create(ctx, v1, namespace, creation)
             except BaseException:
                 self._abandon(ctx, backend_key)
                 raise
         return mounts
 
-    def _reserve(self, namespace: str, key: str, parent: str, kept: Mapping[str, str]) -> tuple[str, str]:
-        """The back end's names for a new snapshot and its parent."""
-        if not key:
-            raise Unknown("bucket name required")
-        with self._database.update() as v1:
-            home = buckets.make(v1, namespace, buckets.SNAPSHOTS, self._name)
-            target = kept.get(SNAPSHOT_REF, "")
-            if target and buckets.find(home, target) is not None:
-                raise AlreadyExists(f"target snapshot {quoted(target)}")
-            if buckets.find(home, key) is not None:
-                raise AlreadyExists(f"snapshot {quoted(key)}")
-            backend_parent = ""
-            if parent:
-                above = buckets.find(home, parent)
-                if above is None:
-                    raise NotFound(f"parent snapshot {parent} does not exist")
-                backend_parent = buckets.text(above, buckets.NAME)
-            return f"{namespace}/{home.next_sequence()}/{key}", backend_parent
-
-    def _find_target(self, ctx: CallContext, kept: Mapping[str, str], parent: str, refusal: AlreadyExists) -> Info:
+    def _find_target(self, ctx: CallContext, target: str, parent: str, refusal: AlreadyExists) -> Info:
         """The snapshot that a remote snapshotter has ready (SNP-102 to 104)."""
-        target = kept.get(SNAPSHOT_REF, "")
         if not target:
             raise Unknown(f"unexpected error from snapshotter: {refusal}: unknown") from refusal
         wanted = f'labels."{SNAPSHOT_REF}"=={quoted(target)},parent=={quoted(parent)}'
@@ -270,25 +221,13 @@ class NamespacedSnapshotter:
                 return info
         raise NotFound(f"target snapshot {quoted(target)} in backend") from refusal
 
-    def _store(self, ctx: CallContext, namespace: str, creation: _Creation) -> None:
+    def _adopt(self, ctx: CallContext, ready: Info, name: str, parent: str, kept: Mapping[str, str]) -> None:
+        """Give a remote snapshotter's snapshot a record, with labels of both sides (SNP-102)."""
+        labels = {**ready.labels, **kept}
+        times = (ready.created_at, ready.updated_at)
         with self._database.update() as v1:
-            home = self._home(v1, namespace)
-            leases.add_snapshot(ctx, v1, self._name, creation.key)
-            if buckets.find(home, creation.key) is not None:
-                raise AlreadyExists(f"snapshot {quoted(creation.key)}")
-            record = buckets.create(home, creation.key)
-            if creation.parent:
-                above = buckets.find(home, creation.parent)
-                if above is None:
-                    raise NotFound(f"parent snapshot {creation.parent} does not exist")
-                if buckets.text(above, buckets.NAME) != creation.backend_parent:
-                    # Removed and made again while the back end was working: another snapshot of the same name.
-                    raise InvalidArgument(f"mismatched parent {creation.parent} from target {creation.key}")
-                _put_child(above, creation.key)
-                record.put(buckets.PARENT, buckets.encode_name(creation.parent))
-            buckets.write_times(record, creation.created_at, creation.updated_at)
-            buckets.write_labels(record, creation.labels)
-            record.put(buckets.NAME, buckets.encode_name(creation.backend_key))
+            creation = Creation(name, parent, ready.name, ready.parent, labels, *times)
+            self._records.create(ctx, v1, ctx.namespace, creation)
 
     def _abandon(self, ctx: CallContext, backend_key: str) -> None:
         """Take back what the back end made and the database refused."""
@@ -299,33 +238,6 @@ class NamespacedSnapshotter:
             fields = {"snapshotter": self._name, "key": backend_key, "error": err}
             _log.error("failed to clean up unreferenced snapshot", extra={"fields": fields})
 
-    def _rename(
-        self, ctx: CallContext, v1: kv.Bucket, namespace: str, name: str, key: str, kept: Mapping[str, str]
-    ) -> tuple[str, str]:
-        """Make the committed record out of the active one; the back end's names for both."""
-        home = self._home(v1, namespace)
-        leases.add_snapshot(ctx, v1, self._name, name)
-        if buckets.find(home, name) is not None:
-            raise AlreadyExists(f"snapshot {quoted(name)}")
-        record = buckets.create(home, name)
-        active = self._record(v1, namespace, key)
-        backend_key = buckets.text(active, buckets.NAME)
-        backend_name = f"{namespace}/{home.next_sequence()}/{name}"
-        record.put(buckets.NAME, buckets.encode_name(backend_name))
-        parent = buckets.text(active, buckets.PARENT)
-        if parent:
-            above = buckets.find(home, parent)
-            if above is None:
-                raise NotFound(f"parent snapshot {parent} does not exist")
-            _put_child(above, name, instead_of=key)
-            record.put(buckets.PARENT, buckets.encode_name(parent))
-        now = self._database.clock.now()
-        buckets.write_times(record, now, now)
-        buckets.write_labels(record, kept)
-        buckets.remove(home, key)
-        leases.remove_snapshot(ctx, v1, self._name, key)
-        return backend_name, backend_key
-
     def _walk(self, ctx: CallContext, found: list[tuple[str, Info]], wanted: Filter) -> Iterator[Info]:
         for backend_key, local in found:
             try:
@@ -335,46 +247,15 @@ class NamespacedSnapshotter:
             if wanted(_adaptor(info)):
                 yield info
 
-    def _home(self, v1: kv.Bucket, namespace: str) -> kv.Bucket:
-        """The bucket of this snapshotter's records."""
-        home = buckets.find(v1, namespace, buckets.SNAPSHOTS, self._name)
-        if home is None:
-            raise NotFound(f"can not find snapshotter {quoted(self._name)}")
-        return home
-
-    def _record(self, v1: kv.Bucket, namespace: str, key: str) -> kv.Bucket:
-        record = buckets.find(v1, namespace, buckets.SNAPSHOTS, self._name, key)
-        if record is None:
-            raise NotFound(f"snapshot {key} does not exist")
-        return record
-
     def _backend_key(self, ctx: CallContext, key: str) -> str:
         namespace = ctx.require_namespace()
         with self._database.view() as v1:
-            return buckets.text(self._record(v1, namespace, key), buckets.NAME)
-
-
-def _read_info(key: str, record: kv.Bucket) -> Info:
-    """What the database knows; the kind is the back end's to say."""
-    return Info(
-        key,
-        parent=buckets.text(record, buckets.PARENT),
-        created_at=buckets.read_time(record, buckets.CREATED_AT),
-        updated_at=buckets.read_time(record, buckets.UPDATED_AT),
-        labels=buckets.read_labels(record),
-    )
+            return buckets.text(self._records.get(v1, namespace, key), buckets.NAME)
 
 
 def _merge(theirs: Info, ours: Info) -> Info:
     """Our record, with the back end's kind and the labels that only it has (SNP-072)."""
     return replace(ours, kind=theirs.kind, labels={**theirs.labels, **ours.labels})
-
-
-def _put_child(parent: kv.Bucket, key: str, instead_of: str = "") -> None:
-    children = buckets.make(parent, buckets.CHILDREN)
-    if instead_of:
-        children.delete(buckets.encode_name(instead_of))
-    buckets.put(children, key, buckets.NIL)
 
 
 def _adaptor(info: Info) -> Adaptor:

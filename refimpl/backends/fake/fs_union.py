@@ -2,8 +2,9 @@
 
 The upper directory takes what is written; what it hides it says with marks: overlay with character devices 0:0 and
 an attribute, aufs with files named ``.wh.*``. What the two do beyond that is the same and written once. Held against
-the kernel's overlay: fresh directories below a merged one are opaque at once, whiteouts share one inode, hardlinks
-break on copy-up, and a directory with something below it does not move (EXDEV).
+the kernel's overlay: a directory made over a whiteout is opaque, whiteouts share one inode, hardlinks break on
+copy-up, and a directory with something below it does not move (EXDEV). What the kernel notes for its own use only
+(trusted.overlay.origin and .impure) is not written.
 Clauses SNP-039 to SNP-049, SNX-010 to SNX-018, SNX-071.
 """
 
@@ -290,7 +291,8 @@ class UnionFS:
         upper, disk = self.writable(directory), self._upper_disk()
         marked = self._marks.clear(disk, upper, name)
         disk.add(upper, name, inode)
-        if inode.is_directory and (marked or directory.lowers):
+        # Without a mark there is nothing below to hide; the kernel too sets none then, as long as index is off.
+        if inode.is_directory and marked:
             self._marks.set_opaque(disk, inode)
 
     def link(self, node: UnionNode, directory: UnionNode, name: str) -> None:

@@ -1,0 +1,1 @@
+"""Tests of the contract: its values, its errors, its small languages."""
