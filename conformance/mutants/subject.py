@@ -1,0 +1,29 @@
+"""``mutant:ID``: the fakes with one mutant planted.
+
+It is judged by the checks of its clause or, with ``@area``, of its whole area.
+"""
+
+from __future__ import annotations
+
+from conformance.mutants.engine import find
+from conformance.subjects.base import SubjectError
+from conformance.subjects.fake import FakeSubject
+
+
+class MutantSubject(FakeSubject):
+    """A fake that is broken on purpose."""
+
+    # Hundreds of them in one run: each lives only while one check looks at it.
+    ephemeral = True
+
+    def __init__(self, spec: str) -> None:
+        id, _, scope = spec.removeprefix("mutant:").partition("@")
+        try:
+            mutant = find(id)
+        except KeyError:
+            raise SubjectError(f"there is no mutant {id}") from None
+        super().__init__(spec, extra=[mutant.plant()])
+        if scope == "area":
+            self.only_areas = frozenset({mutant.area})
+        else:
+            self.only_clauses = frozenset({mutant.clause})

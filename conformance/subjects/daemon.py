@@ -1,0 +1,270 @@
+"""Daemons behind a socket: one that we start (``daemon:fake``, ``daemon:containerd``) or one that runs already (``unix://``)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import tomli_w
+
+from conformance.subjects.base import Identity, OwnInstance, SubjectError
+from conformance.subjects.mounter import KernelMounter
+from conformance.subjects.process import Command, DaemonProcess, Layout, containerd_command, refimpl_command
+from refimpl.client import Client
+from refimpl.contract.context import CallContext
+from refimpl.contract.errors import ContainerdError
+from refimpl.contract.snapshots import Snapshotter
+
+PROBE_SECONDS = 5.0
+"""How long a daemon may take for its first answer."""
+
+_SNAPSHOTTERS = "io.containerd.snapshotter.v1"
+
+
+class DaemonSubject(OwnInstance):
+    """A daemon spoken to over its gRPC socket with our client."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._client: Client | None = None
+        self._identity = Identity(name)
+
+    def connect(self, address: str) -> None:
+        """Reach the daemon and fill in the protocols.
+
+        Raises:
+            SubjectError: no answer, or none of a containerd, in ``PROBE_SECONDS``.
+        """
+        self.address = address
+        self._client = client = Client(address, timeout=10.0)
+        probe = CallContext(deadline=_soon())
+        try:
+            version = client.version.version(probe)
+            plugins = client.introspection.plugins(probe)
+        except ContainerdError as error:
+            self.disconnect()
+            raise SubjectError(f"no containerd answers at {address}: {error}") from error
+        self.content, self.images, self.containers = client.content, client.images, client.containers
+        self.namespaces, self.leases, self.events = client.namespaces, client.leases, client.events
+        self.diff, self.introspection, self.version = client.diff, client.introspection, client.version
+        working = [p for p in plugins if p.init_err is None]
+        ids = [p.id for p in working if p.type == _SNAPSHOTTERS]
+        # The one that everybody has first: checks for which any will do take it.
+        self.snapshotters = sorted(ids, key=lambda id: (id != "overlayfs", id))
+        serves = {p.uri: f"proxy {p.exports['address']}" if "address" in p.exports else "built in" for p in working}
+        self._identity = Identity(self.product(), version.version, serves)
+
+    def disconnect(self) -> None:
+        """Let go of the connection. Idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def product(self) -> str:
+        """What the daemon is called in reports."""
+        return self.name
+
+    def identity(self) -> Identity:
+        """From Version and Introspection."""
+        return self._identity
+
+    def snapshotter(self, id: str) -> Snapshotter:
+        """Through the Snapshots service."""
+        assert self._client is not None, "asked for only after open"
+        return self._client.snapshotter(id)
+
+    def alive(self) -> str:
+        """Ask for the version once more."""
+        if self._client is None or self.version is None:
+            return "not connected"
+        try:
+            self.version.version(CallContext(deadline=_soon()))
+        except ContainerdError as error:
+            return f"the daemon no longer answers: {error}"
+        return ""
+
+    def close(self) -> None:
+        """Let go of the connection; the daemon stays."""
+        self.disconnect()
+
+
+class RunningDaemon(DaemonSubject):
+    """A daemon that somebody uses. Nothing of theirs is touched: every check has a namespace of its own."""
+
+    def open(self) -> None:
+        """Connect.
+
+        Raises:
+            SubjectError: no socket there, or nobody answers.
+        """
+        address = self.name.removeprefix("unix://")
+        if not Path(address).exists():
+            raise SubjectError(f"there is no socket {address}")
+        self.connect(address)
+        if os.geteuid() == 0:
+            self.capabilities = frozenset({"root", "mknod", "xattr"})
+            # Mounts of a daemon in our own mount namespace name directories that we can see.
+            if _same_mounts(address):
+                self.mounter = KernelMounter()
+
+
+class SpawnedDaemon(DaemonSubject):
+    """A daemon of ours on a temporary root.
+
+    Args:
+        command, config: as for ``DaemonProcess``.
+        product: what it is called in reports.
+        real: whether its mounts and files are the machine's.
+        overrides: TOML appended to the configuration file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Command,
+        config: Callable[[Layout], str],
+        *,
+        product: str,
+        real: bool,
+        overrides: str = "",
+    ) -> None:
+        super().__init__(name)
+        self._command, self._make_config, self._product, self._real = command, config, product, real
+        self._overrides = overrides
+        self._process: DaemonProcess | None = None
+        self.capabilities = frozenset({"config", "spawn", "restart", "kill", "log"})
+        if real:
+            self.capabilities |= {"disk", "root", "mknod", "xattr"}
+
+    def product(self) -> str:
+        """As given."""
+        return self._product
+
+    def open(self) -> None:
+        """Start and connect."""
+        config, overrides = self._make_config, self._overrides
+        self._process = DaemonProcess(self._command, lambda layout: merged(config(layout), overrides))
+        self._start()
+
+    def _start(self) -> None:
+        assert self._process is not None, "made in open"
+        self._process.start()
+        self.connect(str(self._process.layout.address))
+        if self._real:
+            self.root = self._process.layout.root
+            self.mounter = KernelMounter(self._process.layout.top)
+
+    def close(self) -> None:
+        """Disconnect, end the daemon, remove its directories."""
+        self.disconnect()
+        process, self._process = self._process, None
+        if process is not None:
+            process.remove()
+
+    def alive(self) -> str:
+        """A daemon that ended says more than one that does not answer."""
+        if self._process is None or not self._process.running():
+            return "the daemon ended"
+        return super().alive()
+
+    @contextmanager
+    def spawn(self, config: str = "") -> Iterator[OwnInstance]:
+        """One more of the same kind."""
+        instance = SpawnedDaemon(
+            f"{self.name} (own)",
+            self._command,
+            self._make_config,
+            product=self._product,
+            real=self._real,
+            overrides=config,
+        )
+        try:
+            instance.open()
+            yield instance
+        finally:
+            instance.close()
+
+    def restart(self, *, kill: bool = False) -> None:
+        """End the process and start it again on the same root."""
+        assert self._process is not None, "asked for only after open"
+        self.disconnect()
+        self._process.stop(kill=kill)
+        self._start()
+
+    def log(self) -> str:
+        """Its standard output and error."""
+        return self._process.log() if self._process is not None else ""
+
+
+def spawned(spec: str) -> SpawnedDaemon:
+    """The subject ``daemon:KIND``.
+
+    Raises:
+        SubjectError: an unknown kind, or one that cannot run here, with what to do about it.
+    """
+    kind = spec.removeprefix("daemon:")
+    if kind in ("fake", "real"):
+        return SpawnedDaemon(
+            spec,
+            refimpl_command(kind),
+            _refimpl_config,
+            product=f"refimpl serve --backends {kind}",
+            real=kind == "real",
+        )
+    if kind == "containerd":
+        if shutil.which("containerd") is None:
+            raise SubjectError("daemon:containerd needs containerd: apt-get install containerd runc")
+        if os.geteuid() != 0:
+            raise SubjectError("daemon:containerd needs root")
+        return SpawnedDaemon(spec, containerd_command, _containerd_config, product="containerd", real=True)
+    raise SubjectError(f"{spec!r}: no such daemon; use daemon:fake or daemon:containerd")
+
+
+def _containerd_config(layout: Layout) -> str:
+    # CRI stays off: it takes a second to start, watches the events of all namespaces and has an area of its own.
+    return f"""version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{layout.top}/opt"
+"""
+
+
+def _refimpl_config(_layout: Layout) -> str:
+    return "version = 2\n"
+
+
+def merged(base: str, overrides: str) -> str:
+    """Two TOML texts as one: overriding tables are merged into those of the base."""
+    if not overrides:
+        return base
+
+    def merge(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
+        result = dict(below)
+        for key, value in above.items():
+            old = result.get(key)
+            result[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        return result
+
+    return tomli_w.dumps(merge(tomllib.loads(base), tomllib.loads(overrides)))
+
+
+def _same_mounts(address: str) -> bool:
+    """Whether the process behind a socket shares our mount namespace (so that its paths mean the same to us)."""
+    with suppress(OSError):
+        inode = next(
+            line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(f" {address}")
+        )
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if any(os.readlink(fd) == f"socket:[{inode}]" for fd in (process / "fd").iterdir()):
+                    return os.readlink(process / "ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    return False
+
+
+def _soon() -> float:
+    return time.monotonic() + PROBE_SECONDS

@@ -1,0 +1,43 @@
+"""Subject specifications: the words on the command line."""
+
+from __future__ import annotations
+
+import importlib
+
+from conformance.subjects.base import Subject, SubjectError
+
+FORMS = """\
+fake                          all plugins with fake backends, in this process (the default)
+daemon:fake                   `refimpl serve --backends fake`, started on a temporary root
+daemon:containerd             the installed containerd, started on a temporary root
+unix:///path.sock             a daemon that runs already
+snapshotter+unix:///p.sock[?id=NAME]   a snapshotter proxy plugin alone
+content+unix:///p.sock        a content store proxy plugin alone
+python:package.module:factory a plugin object, or a conformance.author.PluginSubject, made by calling factory()"""
+
+
+def parse(spec: str) -> Subject:
+    """The subject for one word.
+
+    Raises:
+        SubjectError: the word is none of ``FORMS``.
+    """
+    for prefix, target in _MAKERS.items():
+        if spec == prefix or (prefix.endswith(":") and spec.startswith(prefix)):
+            module, _, maker = target.partition(":")
+            made: Subject = getattr(importlib.import_module(module), maker)(spec)
+            return made
+    raise SubjectError(f"{spec!r} is no subject; use one of:\n{FORMS}")
+
+
+# By name: a run on one kind of subject should not pay for importing the others.
+_MAKERS = {
+    "fake": "conformance.subjects.fake:FakeSubject",
+    "daemon:": "conformance.subjects.daemon:spawned",
+    "unix:": "conformance.subjects.daemon:RunningDaemon",
+    "snapshotter+unix:": "conformance.subjects.proxy:proxy",
+    "content+unix:": "conformance.subjects.proxy:proxy",
+    "python:": "conformance.subjects.python:load",
+    # Used by `--mutants`: a fake with one thing broken.
+    "mutant:": "conformance.mutants.subject:MutantSubject",
+}

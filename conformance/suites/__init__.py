@@ -1,0 +1,1 @@
+"""The checks, one module per area. Named after the areas; collected by ``conformance.plugin``."""
