@@ -1,4 +1,7 @@
-"""Hooks of the suite, for authors of plugins: implement them in a ``conftest.py`` or a pytest plugin."""
+"""The hook of the suite for authors of plugins: write it in a ``conftest.py`` or a pytest plugin.
+
+pytest itself takes only functions called ``pytest_...`` for hooks, so this one is looked up by its name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ if TYPE_CHECKING:
     from conformance.subjects.base import Subject
 
 
-@pytest.hookspec
 def conformance_subjects(config: pytest.Config) -> Sequence[Subject]:
     """Contribute subjects.
 
@@ -25,3 +27,17 @@ def conformance_subjects(config: pytest.Config) -> Sequence[Subject]:
         Subjects, mostly ``conformance.author.PluginSubject`` objects; not opened yet.
     """
     raise NotImplementedError
+
+
+def contributed_subjects(config: pytest.Config) -> list[Subject]:
+    """What all implementations of ``conformance_subjects`` answer; each is asked once in a run."""
+    if SUBJECTS not in config.stash:
+        implementations = [
+            getattr(plugin, "conformance_subjects", None) for plugin in config.pluginmanager.get_plugins()
+        ]
+        answers = [implementation(config=config) for implementation in implementations if callable(implementation)]
+        config.stash[SUBJECTS] = [subject for answer in answers for subject in answer]
+    return config.stash[SUBJECTS]
+
+
+SUBJECTS = pytest.StashKey[list["Subject"]]()

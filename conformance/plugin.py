@@ -55,11 +55,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--snapshotter", action="append", default=[], metavar="ID", help="snapshotters to judge")
 
 
-def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Announce ``conformance_subjects`` and ``conformance_clauses``."""
-    pluginmanager.add_hookspecs(hookspecs)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Announce the mark and set up the pool of subjects."""
     config.addinivalue_line("markers", "clause(*ids, needs): the clauses that a check decides and what it needs")
@@ -95,7 +90,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 def subjects_of(config: pytest.Config) -> list[Subject]:
     """Those on the command line, else those that ``conformance_subjects`` gives, else ``fake``."""
     named: Sequence[str] = config.getoption("--subject")
-    given: list[Subject] = [subject for answer in config.hook.conformance_subjects(config=config) for subject in answer]
+    given = hookspecs.contributed_subjects(config)
     by_name = {subject.name: subject for subject in given}
     try:
         found = [by_name[name] if name in by_name else parse(name) for name in named] or given or [parse("fake")]
@@ -136,6 +131,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("subject", values, indirect=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out checks that are for none of the subjects: pytest would show each as a skip about an empty set."""
+    kept = [item for item in items if not _is_check(item) or selection.subject_name(item) is not None]
+    if len(kept) < len(items):
+        chosen = set(map(id, kept))
+        config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
+        items[:] = kept
+
+
+def _is_check(item: pytest.Item) -> bool:
+    return item.get_closest_marker("clause") is not None and "subject" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """The implementation under judgement."""
@@ -156,9 +164,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if mark is None or name is None:
         return
     pool = item.config.stash[POOL]
+    subject = pool.peek(name)
     if pool.error(name):
         return  # the subject fixture says so
-    if reason := selection.missing(item, mark, pool.get(name)):
+    if reason := selection.missing(item, mark, subject):
         pytest.skip(reason)
 
 

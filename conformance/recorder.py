@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, cast
 
+from google.protobuf.message import Message
+
 from refimpl.contract.context import CallContext
 
 T = TypeVar("T")
 
 MAX_TEXT = 400
 """Longest rendering of one value in a record, in characters."""
+
+MAX_ITEMS = 10
+"""Most values of a list that are rendered."""
 
 MAX_CALLS = 200
 """Calls kept per check; the last ones are those that explain a failure."""
@@ -52,7 +57,13 @@ def shown(value: object) -> str:
         return f"ns={value.namespace!r}" + (f" lease={value.lease!r}" if value.lease else "")
     if isinstance(value, bytes) and len(value) > 64:
         return f"<{len(value)} bytes>"
-    text = repr(value)
+    # Sizes first: the text of a message of 16 MiB takes seconds to make, and nobody would read it.
+    size = value.ByteSize() if isinstance(value, Message) else 0
+    if size > 4 * MAX_TEXT:
+        return f"<{type(value).__name__} of {size} bytes>"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value[:MAX_ITEMS]))}{', ...' if len(value) > MAX_ITEMS else ''}]"
+    text = " ".join(repr(value).split()) if size else repr(value)
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}... ({len(text)} characters)"
 
 

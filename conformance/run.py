@@ -23,7 +23,8 @@ from conformance.areas import AREAS, BUILT, SUITES
 from conformance.catalogue import load
 from conformance.plugin import IDENTITIES
 from conformance.results import Outcome, Result, Tally, merge
-from conformance.subjects.base import Identity
+from conformance.subjects.base import Identity, SubjectError
+from conformance.subjects.spec import parse
 
 _HERE = Path(__file__).parent
 
@@ -127,6 +128,11 @@ def _validate(wish: Wish) -> None:
             raise UsageError(f"there is no area {area!r}; there are: {', '.join(AREAS)}")
         if area not in BUILT:
             raise UsageError(f"area {area} has no checks yet: {AREAS[area].reason}")
+    for subject in wish.subjects:
+        try:
+            parse(subject)
+        except SubjectError as error:
+            raise UsageError(str(error)) from error
     for id in wish.clauses:
         if id not in load():
             raise UsageError(f"there is no clause {id!r}; `refimpl clauses ls` lists them")

@@ -158,7 +158,7 @@ class Wire:
 
 def _noted(requests: Iterable[Message], sent: list[str]) -> Iterator[Message]:
     for request in requests:
-        sent.append(shown(request).replace("\n", " "))
+        sent.append(shown(request))
         yield request
 
 

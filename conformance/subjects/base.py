@@ -108,6 +108,10 @@ class Subject:
         """The snapshotter of that id (unknown ids too: the subject's own answer is what a check wants to see)."""
         raise SubjectError(f"{self.name} has no snapshotter {id}")
 
+    def plugin(self, type: str, id: str) -> object:
+        """The instance of a plugin in this process, for the word ``in-process``."""
+        raise SubjectError(f"{self.name} is not in this process")
+
     def spawn(self, config: str = "") -> AbstractContextManager[OwnInstance]:
         """A second instance of this implementation that a check may configure, stop and kill.
 

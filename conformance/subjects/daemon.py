@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import tomli_w
-
 from conformance.subjects.base import Identity, OwnInstance, SubjectError
+from conformance.subjects.configuration import merged
 from conformance.subjects.mounter import KernelMounter
 from conformance.subjects.process import Command, DaemonProcess, Layout, containerd_command, refimpl_command
 from refimpl.client import Client
@@ -137,9 +135,10 @@ class SpawnedDaemon(DaemonSubject):
         self._command, self._make_config, self._product, self._real = command, config, product, real
         self._overrides = overrides
         self._process: DaemonProcess | None = None
-        self.capabilities = frozenset({"config", "spawn", "restart", "kill", "log"})
+        self.capabilities = frozenset({"config", "spawn", "log"})
         if real:
-            self.capabilities |= {"disk", "root", "mknod", "xattr"}
+            # A fake world dies with its process: only a real one is there again after a restart.
+            self.capabilities |= {"restart", "kill", "disk", "root", "mknod", "xattr"}
 
     def product(self) -> str:
         """As given."""
@@ -236,21 +235,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 
 def _refimpl_config(_layout: Layout) -> str:
     return "version = 2\n"
-
-
-def merged(base: str, overrides: str) -> str:
-    """Two TOML texts as one: overriding tables are merged into those of the base."""
-    if not overrides:
-        return base
-
-    def merge(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
-        result = dict(below)
-        for key, value in above.items():
-            old = result.get(key)
-            result[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-        return result
-
-    return tomli_w.dumps(merge(tomllib.loads(base), tomllib.loads(overrides)))
 
 
 def _same_mounts(address: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import grpc
 
 from conformance.subjects.base import Identity, OwnInstance, SubjectError
+from conformance.subjects.configuration import merged
 from conformance.wire import MAX_MESSAGE
 from refimpl import __version__
 from refimpl.contract.mounts import Mounter
@@ -114,6 +115,11 @@ class FakeSubject(OwnInstance):
         serves = {p.uri: p.registration.backend or "built in" for p in self._kernel.plugins if p.error is None}
         return Identity("refimpl (fake backends, in process)", __version__, serves)
 
+    def plugin(self, type: str, id: str) -> object:
+        """From the kernel's set."""
+        assert self._kernel is not None, "asked for only after open"
+        return self._kernel.plugins.get_by_id(type, id)
+
     def snapshotter(self, id: str) -> Snapshotter:
         """From the snapshots service, whose answer for an unknown id is its own."""
         return self._by_id[id]
@@ -128,7 +134,7 @@ class FakeSubject(OwnInstance):
         finally:
             instance.close()
 
-    def restart(self, *, kill: bool = False) -> None:  # noqa: ARG002  # see below
+    def restart(self, *, kill: bool = False) -> None:  # see below
         """Boot a new kernel in the same world: its disk, its databases.
 
         A thread cannot be killed, so ``kill`` is a stop as well; real deaths are for subjects that are processes.
@@ -142,7 +148,7 @@ def _configuration(text: str) -> Configuration:
     if not text:
         return Configuration()
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(text)
+        file.write(merged("version = 2\n", text))
         file.flush()
         return load(Path(file.name))
 
