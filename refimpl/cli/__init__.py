@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     group = typer.main.get_command(app)
     assert isinstance(group, LazyGroup)
     group.targets = {command.name: command.target for command in COMMANDS}
+    # gRPC's own remarks on standard error are for gRPC's developers; what matters comes as a status or an exception.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return int(group.main(given, prog_name="refimpl", standalone_mode=False) or 0)

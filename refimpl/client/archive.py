@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO, Protocol
 
 from refimpl.client import docker_archive
 from refimpl.client.leases import working_lease
-from refimpl.client.manifests import INDEXES, OCI_INDEX, children, label_children
+from refimpl.client.manifests import OCI_INDEX, children, label_children
 from refimpl.client.platforms import Choice
 from refimpl.client.references import Naming
 from refimpl.contract.content import ContentStore, Writer
@@ -93,7 +93,7 @@ def import_archive(
         base_name: repository of tags that name none, and the only one whose images are taken; by default
             ``import-<today>`` without that limit.
         index_name: name of a record for the archive's own index; empty for none.
-        digests: make a record ``<base name>@<digest>`` for every manifest as well.
+        digests: make a record ``<base name>@<digest>`` for everything that the index lists as well.
 
     Returns:
         The records, in the archive's order.
@@ -113,7 +113,7 @@ def import_archive(
             name = naming.name(dict(entry.descriptor.annotations))
             if name:
                 wanted.append(Image(name, entry.descriptor))
-            if digests and entry.descriptor.media_type not in INDEXES:
+            if digests:
                 wanted.append(Image(naming.digest_name(entry.descriptor.digest), entry.descriptor))
         if not _label(leased, stores.content, index, choice or Choice.default()):
             raise InvalidArgument("image might be filtered out: no manifest in the archive is for a wanted platform")

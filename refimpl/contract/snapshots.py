@@ -34,7 +34,7 @@ class Kind(Enum):
 
     @property
     def text(self) -> str:
-        """The kind as filters and ``ctr`` write it (``Active``)."""
+        """The kind as ``ctr`` prints it (``Active``); filters compare it in lower case."""
         return self.name.capitalize()
 
 

@@ -1,7 +1,7 @@
 """A snapshotter in sixty lines: every snapshot is a full copy of its parent in a directory. Nothing outlives the process.
 
-    refimpl serve-plugin tests.outsiders.copying:snapshotter --address /tmp/copying.sock
-    refimpl conform snapshotter+unix:///tmp/copying.sock
+refimpl serve-plugin tests.outsiders.copying:snapshotter --address /tmp/copying.sock
+refimpl conform snapshotter+unix:///tmp/copying.sock
 """
 
 import shutil
@@ -119,7 +119,7 @@ def field(info, path):
     """A field by its path in a filter; None if there is none."""
     if path[0] == "labels":
         return info.labels.get(".".join(path[1:]))
-    return {"name": info.name, "parent": info.parent, "kind": info.kind.text}.get(path[0])
+    return {"name": info.name, "parent": info.parent, "kind": info.kind.name.lower()}.get(path[0])
 
 
 def snapshotter():

@@ -1,7 +1,7 @@
 """A content store in eighty lines: blobs and ingests in two dictionaries. Nothing outlives the process.
 
-    refimpl serve-plugin tests.outsiders.shelf:content --address /tmp/shelf.sock
-    refimpl conform content+unix:///tmp/shelf.sock
+refimpl serve-plugin tests.outsiders.shelf:content --address /tmp/shelf.sock
+refimpl conform content+unix:///tmp/shelf.sock
 """
 
 import hashlib
@@ -11,7 +11,14 @@ from dataclasses import replace
 
 from refimpl.contract import digest as digests
 from refimpl.contract.content import Info, Status
-from refimpl.contract.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Unimplemented
+from refimpl.contract.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+    Unimplemented,
+)
 from refimpl.contract.filters import parse
 
 
@@ -63,16 +70,18 @@ class Shelf:
                 raise AlreadyExists(f"content {expected}")
             if ref in self.open:
                 raise Unavailable(f"ref {ref} locked")
-            now = time.time_ns()
-            self.ingests.setdefault(ref, (Status(ref, 0, total, expected, now, now), bytearray()))
+            if expected:
+                digests.validate(expected)
+            old = self.ingests.get(ref)
+            if old is None or (total and total != old[0].total):
+                now = time.time_ns()
+                self.ingests[ref] = (Status(ref, 0, total, expected, now, now), bytearray())
             self.open.add(ref)
-            return ShelfWriter(self, ref, total, expected)
+            return ShelfWriter(self, ref)
 
     def abort(self, ctx, ref):
         with self.lock:
             self.status(ctx, ref)
-            if ref in self.open:
-                raise Unavailable(f"ref {ref} locked")
             del self.ingests[ref]
 
 
@@ -88,14 +97,14 @@ class ShelfReader:
 
 
 class ShelfWriter:
-    def __init__(self, shelf, ref, total, expected):
+    def __init__(self, shelf, ref):
         self.shelf, self.ref, self.data, self.closed = shelf, ref, shelf.ingests[ref][1], False
-        shelf.ingests[ref] = (replace(shelf.ingests[ref][0], total=total, expected=expected), self.data)
 
     def write(self, data):
         self.data += data
-        status, kept = self.shelf.ingests[self.ref]
-        self.shelf.ingests[self.ref] = (replace(status, updated_at=time.time_ns()), kept)
+        if self.ref in self.shelf.ingests:
+            status, kept = self.shelf.ingests[self.ref]
+            self.shelf.ingests[self.ref] = (replace(status, updated_at=time.time_ns()), kept)
         return len(data)
 
     def digest(self):
@@ -111,7 +120,10 @@ class ShelfWriter:
 
     def commit(self, ctx, size=0, expected="", labels=None):
         with self.shelf.lock:
+            if self.closed:
+                raise FailedPrecondition("the writer is closed")
             self.close()
+            self.shelf.status(ctx, self.ref)
             if size and size != len(self.data):
                 raise FailedPrecondition(f"unexpected commit size {len(self.data)}, expected {size}")
             if expected and expected != self.digest():

@@ -231,11 +231,14 @@ class UnionFS:
                 raise fail(errno.EROFS, node.name)
             assert node.parent is not None, "the root of a writable union has an upper directory"
             parent = self.writable(node.parent)
+            node.upper = parent.children.get(node.name)
+            if node.upper is not None:
+                return node.upper  # the same directory was looked up twice, as a rename does, and is copied up already
             source = node.lowers[0]
             before = parent.mtime
             copy = Inode(source.type, source.mode, 0)
             copy.copy_of(source)
-            copy.xattrs = {k: v for k, v in source.xattrs.items() if self._marks.outer_xattr(k) == k}
+            copy.xattrs = {k: v for k, v in source.xattrs.items() if self._marks.outer_xattr(k) is not None}
             self._disk.add(parent, node.name, copy)
             parent.mtime = before  # copying up is not a change to the directory that anyone asked for
             node.upper = copy

@@ -310,6 +310,11 @@ class View:
     # --- names
 
     def _add(self, place: _Place, inode: Inode, path: str) -> None:
+        above = place.mount.fs.inode(place.directory)
+        if above.mode & 0o2000:
+            # What is made in a set-gid directory belongs to its group, and directories pass that on.
+            inode.gid = above.gid
+            inode.mode |= 0o2000 if inode.is_directory else 0
         try:
             place.mount.fs.add(place.directory, place.name, inode)
         except OSError as error:
@@ -402,16 +407,21 @@ class View:
                 raise fail(errno.ENOENT, old)
             if source.directory is None or target.directory is None:
                 raise fail(errno.EBUSY, old if source.directory is None else new)
-            self._changeable(source, old)
             if source.mount is not target.mount:
                 raise fail(errno.EXDEV, old)
-            moving = source.mount.fs.inode(source.node)
+            self._changeable(source, old)
+            fs = source.mount.fs
+            moving = fs.inode(source.node)
             if moving.is_directory and self._is_below(new, source):
                 raise fail(errno.EINVAL, old)
             if target.node is not None:
+                if self._is_below(old, target):
+                    raise fail(errno.ENOTEMPTY, new)
+                if (fs.key(source.directory), source.name) == (fs.key(target.directory), target.name):
+                    return
                 _check_replaceable(moving, target, new)
             try:
-                source.mount.fs.rename(source.directory, source.name, target.directory, target.name)
+                fs.rename(source.directory, source.name, target.directory, target.name)
             except OSError as error:
                 raise fail(error.errno or errno.EIO, new if error.errno == errno.ENOTEMPTY else old) from None
 
@@ -487,8 +497,6 @@ def _check_replaceable(moving: Inode, target: _Place, path: str) -> None:
         raise fail(errno.ENOTDIR, path)
     if replaced.is_directory and not moving.is_directory:
         raise fail(errno.EISDIR, path)
-    if replaced.is_directory and any(True for _ in target.mount.fs.names(target.node)):
-        raise fail(errno.ENOTEMPTY, path)
 
 
 class _Handle(io.RawIOBase):

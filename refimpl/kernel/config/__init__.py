@@ -8,7 +8,6 @@ PLG-041.
 from refimpl.kernel.config.decode import Unknown, decode, refuse_unknown
 from refimpl.kernel.config.durations import Duration
 from refimpl.kernel.config.errors import ConfigError, Position
-from refimpl.kernel.config.reader import DEFAULT_PATH, load
 from refimpl.kernel.config.model import (
     CgroupConfig,
     Configuration,
@@ -21,6 +20,7 @@ from refimpl.kernel.config.model import (
     StreamProcessor,
     TTRPCConfig,
 )
+from refimpl.kernel.config.reader import DEFAULT_PATH, load
 from refimpl.kernel.config.writer import document, migrate
 
 __all__ = [
