@@ -14,7 +14,11 @@ class Applier(Protocol):
     """Unpacks layers."""
 
     def apply(
-        self, ctx: CallContext, descriptor: Descriptor, mounts: Sequence[Mount], payloads: Mapping[str, TypedAny] | None = None
+        self,
+        ctx: CallContext,
+        descriptor: Descriptor,
+        mounts: Sequence[Mount],
+        payloads: Mapping[str, TypedAny] | None = None,
     ) -> Descriptor:
         """Apply the blob ``descriptor`` to what ``mounts`` show; answer with the uncompressed archive's descriptor.
 
