@@ -51,4 +51,4 @@ docs: .venv-docs/stamp
 	.venv-docs/bin/python -m sphinx -W --keep-going -q -j auto -b html docs/api site/api
 
 clean:
-	rm -rf .venv-conform .venv-test .venv-docs .tox site build dist .coverage .coverage.* coverage.xml junit.xml
+	rm -rf .venv-conform .venv-test .venv-docs .tox site build dist

@@ -23,6 +23,8 @@ class MutantSubject(FakeSubject):
         except KeyError:
             raise SubjectError(f"there is no mutant {id}") from None
         super().__init__(spec, extra=[mutant.plant()])
+        # Some clauses bind the client: a suite that brings one of its own plants their mutants there.
+        self.planted = mutant
         if scope == "area":
             self.only_areas = frozenset({mutant.area})
         else:

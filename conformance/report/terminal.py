@@ -124,7 +124,9 @@ def failure(result: Result, console: Console) -> None:
 
 def matrix(run: Run, console: Console) -> None:
     """A row per plugin URI, a column per subject: clauses passed / failed / skipped."""
-    subjects = run.tally.subjects()
+    subjects = [subject for subject in run.tally.subjects() if not run.unreachable(subject)]
+    if not subjects:
+        return
     table = Table(title="clauses passed / failed / skipped", title_justify="left", header_style="bold")
     table.add_column("plugin", overflow="fold")
     for subject in subjects:

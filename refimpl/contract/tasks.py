@@ -131,7 +131,7 @@ class TaskService(Protocol):
         ...
 
     def metrics(self, ctx: CallContext, filters: Sequence[str] = ()) -> builtins.list[Metric]:
-        """What the cgroups say of the tasks for which any filter holds; without an answer a task is left out (TSK-077)."""
+        """What the cgroups say of the tasks for which any filter holds; a silent task is left out (TSK-077)."""
         ...
 
     def wait(self, ctx: CallContext, container_id: str, exec_id: str = "") -> Exit:

@@ -17,7 +17,7 @@ SNAPSHOT_REF = "containerd.io/snapshot.ref"
 def updated(
     before: Mapping[str, str], wanted: Mapping[str, str], fieldpaths: Sequence[str], record: str
 ) -> dict[str, str]:
-    """The labels after an update.
+    """The labels after an update, to be ``validated``: one that is too long is refused also where it would not be kept.
 
     Args:
         fieldpaths: ``labels.<key>`` takes over that key (everything behind the dot, no quoting), ``labels`` or no path
@@ -36,7 +36,7 @@ def updated(
             labels = dict(wanted)
         else:
             raise InvalidArgument(f"cannot update {quoted(path)} field on {record}")
-    return without_empty(labels)
+    return labels
 
 
 def without_empty(labels: Mapping[str, str] | None) -> dict[str, str]:

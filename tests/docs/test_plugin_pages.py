@@ -11,7 +11,7 @@ import pytest
 
 from conformance.catalogue import load
 from docs.hooks import clauses, plugins
-from docs.hooks.pages import all_pages
+from docs.hooks.guide import all_pages
 from refimpl.kernel.assembly import built_in_hooks
 from refimpl.kernel.config import Duration
 from refimpl.kernel.config.decode import key_of
