@@ -6,6 +6,7 @@ check or in the engine asks what kind of subject it is.
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -134,6 +135,8 @@ class Subject:
             words.add("mount")
         if self.has_socket:
             words.add("wire")
+            if self.types is None and shutil.which("ctr") is not None:
+                words.add("ctr")
         if self.images is not None and self.content is not None:
             words.add("gc")
         return frozenset(words)
