@@ -104,20 +104,21 @@ def subjects_of(config: pytest.Config) -> list[Subject]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a check once for each subject, and for each snapshotter where it judges one."""
-    if "subject" not in metafunc.fixturenames:
+    mark = metafunc.definition.get_closest_marker("clause")
+    # Somebody's own fixture may be called `subject` too: only checks are ours.
+    if mark is None or "subject" not in metafunc.fixturenames:
         return
     config = metafunc.config
     pool = config.stash[POOL]
-    mark = metafunc.definition.get_closest_marker("clause")
     per_snapshotter = "snapshotter_id" in metafunc.fixturenames
     values: list[Any] = []
     for subject in subjects_of(config):
-        if mark is not None and not selection.wanted(mark.args, subject, config):
+        if not selection.wanted(mark.args, subject, config):
             continue
         chosen = (
             config.getoption("--snapshotter") or pool.snapshotters(subject.name) or ("",) if per_snapshotter else ()
         )
-        ids = selection.snapshotters(mark.args if mark else (), chosen) if per_snapshotter else [None]
+        ids = selection.snapshotters(mark.args, chosen) if per_snapshotter else [None]
         for id in ids:
             value = (subject.name, id) if per_snapshotter else subject.name
             values.append(pytest.param(value, id=f"{subject.name}/{id}" if id else subject.name))

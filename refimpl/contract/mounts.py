@@ -4,6 +4,8 @@ A snapshotter never mounts: it answers with mounts that somebody else performs. 
 kernel, or a fake host. What it gives is a ``RootFS``: one view of files that is the same for both, so that a differ or
 a conformance check need not know which world it is in.
 
+Clauses MNT-001 to MNT-033; what the options mean is in ``contract.mount_options``.
+
 Words: *target* is the directory that is mounted over; a *path* inside a ``RootFS`` is absolute from its root, with
 ``/`` as separator, and never leaves it: ``..`` and symlinks are resolved inside the root.
 """
@@ -21,13 +23,13 @@ from refimpl.contract.context import CallContext
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount, in the words of mount(2) as containerd passes them.
+    """One mount, in the words of mount(2) as containerd passes them: plain data (MNT-001).
 
     Attributes:
         type: file system type (``bind``, ``overlay``, ``ext4``, ...).
         source: what is mounted (a directory, a device).
-        target: sub-directory below the root file system (2.x only; empty in 1.6).
-        options: as in fstab, in order.
+        target: sub-directory below the root file system (2.x only; empty in 1.6; MNT-030).
+        options: as in fstab, in order, flags among them (MNT-005).
     """
 
     type: str
@@ -182,10 +184,16 @@ class Mounter(Protocol):
     ) -> AbstractContextManager[RootFS]:
         """The file system that ``mounts``, performed in order, make; unmounted again on leaving, also on failure.
 
-        An empty list of mounts is an empty directory that is thrown away.
+        The mounts stack on one directory (MNT-002), made for this call and removed after it (MNT-024, MNT-025).
+        An empty list of mounts is an empty directory that is thrown away (MNT-004).
+
+        Args:
+            read_only: drop the means to write from every mount of the list (MNT-027).
 
         Raises:
-            InvalidArgument: an option or type that this host does not know.
-            OSError: what mount(2) gives (in the fake world: with the same errno).
+            InvalidArgument: an option or type that this host does not offer.
+            Unknown: more option data than fits into a page (MNT-012).
+            OSError: what mount(2) gives, in the fake world with the same errno (MNT-007); earlier mounts of the list
+                are undone (MNT-003).
         """
         ...

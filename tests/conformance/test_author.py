@@ -1,14 +1,17 @@
-"""For authors: three lines in their own test-suite, and nothing red that is only a missing setting."""
+"""For authors: two short files in their own project, and nothing red that is only a missing setting."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from conformance.author import PluginSubject
+from conformance.areas import AREAS, BUILT
+from conformance.author import PluginSubject, checks
+from conformance.coverage import checks as names_of_checks
 from conformance.subjects.base import SubjectError
 from conformance.subjects.python import load
 from tests.outsiders.copying import CopyingSnapshotter
@@ -24,20 +27,26 @@ def conformance_subjects(config):
     return [PluginSubject("mine", snapshotter=snapshotter(), snapshotter_id="copying")]
 """
 
+TESTS = """\
+from conformance.author import checks
+
+globals().update(checks("snapshots"))
+"""
+
 
 def author_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """An author's own pytest run, in a project of its own."""
     (folder / "conftest.py").write_text(CONFTEST)
-    (folder / "test_contract.py").write_text("from conformance.suites.snapshots import *\n")
-    plugins = ["-p", "no:cacheprovider", "-p", "conformance.plugin"]
+    (folder / "test_contract.py").write_text(TESTS)
+    # Nothing names our pytest plugin: installing refimpl has registered it.
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", *plugins, *arguments],
-        cwd=folder, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments],
+        cwd=folder, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
-def test_three_lines_run_what_fits_and_skip_the_rest_with_the_missing_word(tmp_path: Path) -> None:
+def test_two_short_files_run_what_fits_and_skip_the_rest_with_the_missing_word(tmp_path: Path) -> None:
     done = author_run(tmp_path)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " failed" not in done.stdout
@@ -52,17 +61,68 @@ def test_one_of_several_subjects_can_be_chosen_by_name(tmp_path: Path) -> None:
     assert "'theirs' is no subject" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("area", BUILT)
+def test_no_check_of_an_area_is_lost(area: str) -> None:
+    """The area's modules are put together in one: each name may stand for one thing only."""
+    wanted = {name for name, _ in names_of_checks(area)}
+    assert wanted <= set(checks(area))
+
+
+def test_both_kinds_of_plugin_can_be_judged_in_one_module() -> None:
+    both = checks("snapshots", "content")
+    assert both == checks("content") | checks("snapshots")
+
+
+@pytest.mark.parametrize(
+    "areas, complaint",
+    [
+        (["snapshot"], "there is no area 'snapshot'; with checks there are: content, snapshots"),
+        (["snapshots", "cri"], f"area cri has no checks yet: {AREAS['cri'].reason}"),
+        ([], "name the areas whose checks are wanted; there are: content, snapshots"),
+    ],
+)
+def test_an_area_without_checks_is_refused_by_name(areas: list[str], complaint: str) -> None:
+    with pytest.raises(LookupError, match=complaint):
+        checks(*areas)
+
+
+@pytest.mark.parametrize(
+    "one, other, complaint",
+    [
+        ("def test_x(): 1", "def test_x(): 2", "suites.b and conformance.suites.a both have test_x"),
+        ("@fixture\ndef x(): 1", "@fixture\ndef x(): 2", "suites.b and conformance.suites.a both have x"),
+        ("def test_x(): 1", "@fixture\ndef ctx(): 2", "suites.b has a fixture ctx that hides the one"),
+    ],
+)
+def test_a_name_for_two_things_is_refused(
+    one: str, other: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Two:
+        modules = ("a", "b")
+
+    for name, text in (("a", one), ("b", other)):
+        module = ModuleType(name)
+        exec(f"from pytest import fixture\n{text}", vars(module))
+        monkeypatch.setitem(sys.modules, f"conformance.suites.{name}", module)
+    monkeypatch.setitem(AREAS, "content", Two())  # what is asked for of an area
+    with pytest.raises(NameError, match=complaint):
+        checks("content")
+
+
 def test_a_setting_that_does_not_exist_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(SubjectError, match="'luck' is no capability"):
-        PluginSubject("x", content=Shelf(), capabilities=["luck"])  # type: ignore[arg-type]
+        PluginSubject("x", content=Shelf(), capabilities=["luck"])  # type: ignore[no-untyped-call]
     with pytest.raises(SubjectError, match="nothing to judge"):
         PluginSubject("x")
 
 
 def test_what_an_author_gives_is_what_is_offered(tmp_path: Path) -> None:
     closed: list[bool] = []
-    plugin = CopyingSnapshotter(tmp_path)
-    subject = PluginSubject("x", snapshotter=plugin, content=Shelf(), capabilities=["xattr"], close=lambda: closed.append(True))  # type: ignore[arg-type]  # fmt: skip
+    plugin = CopyingSnapshotter(tmp_path)  # type: ignore[no-untyped-call]
+    store = Shelf()  # type: ignore[no-untyped-call]
+    subject = PluginSubject(
+        "x", snapshotter=plugin, content=store, capabilities=["xattr"], close=lambda: closed.append(True)
+    )
     assert {"snapshotter", "content", "xattr"} <= subject.offers
     assert "mount" not in subject.offers
     assert "leases" not in subject.offers
@@ -75,7 +135,7 @@ def test_what_an_author_gives_is_what_is_offered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "complaint"),
+    "spec, complaint",
     [
         ("python:tests.outsiders.shelf", "expected python:package.module:factory"),
         ("python:no.such.module:x", "ModuleNotFoundError"),

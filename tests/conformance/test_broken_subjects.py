@@ -1,4 +1,4 @@
-"""A subject that is not there, hangs, talks nonsense or dies: a clear result, soon, and the others are judged all the same."""
+"""A subject that is not there, hangs, talks nonsense or dies: a clear result, soon, and the others are judged."""
 
 from __future__ import annotations
 

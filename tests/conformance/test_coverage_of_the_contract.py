@@ -1,4 +1,4 @@
-"""Checks about checks: every clause of a built area is decided or excused, every MUST has a mutant, nothing is filler."""
+"""Checks about checks: every clause of a built area is decided or excused, every MUST has a mutant."""
 
 from __future__ import annotations
 

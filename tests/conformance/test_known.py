@@ -49,7 +49,7 @@ def test_an_entry_that_matches_nothing_is_an_error(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    "text, complaint",
     [
         ("not toml", "known.toml"),
         ("[[other]]\n", "expected .* tables only, found other"),
@@ -64,5 +64,5 @@ def test_a_file_that_is_not_whole_is_refused(file: Path, text: str, complaint: s
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(KnownFailuresError, match="none.toml: No such file"):
+    with pytest.raises(KnownFailuresError, match=r"none.toml: No such file"):
         read(tmp_path / "none.toml")

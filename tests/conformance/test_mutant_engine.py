@@ -41,12 +41,12 @@ def test_a_replacement_gets_the_original_and_meets_calls_from_within() -> None:
 
 
 def test_a_replacement_for_what_does_not_exist_is_refused() -> None:
-    with pytest.raises(AttributeError, match="Counter.subtract"):
+    with pytest.raises(AttributeError, match=r"Counter.subtract"):
         change(Counter(), subtract=shapes.does_nothing())
 
 
 @pytest.mark.parametrize(
-    ("shape", "answer"),
+    "shape, answer",
     [
         (shapes.does_nothing(7), 7),
         (shapes.twice(), 2),

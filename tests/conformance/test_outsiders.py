@@ -71,7 +71,7 @@ def test_the_shelf_keeps_the_contract(folder: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("bug", "clause"),
+    "bug, clause",
     [("quiet_replace", "SNP-016"), ("open_parent", "SNP-014"), ("writable_view", "SNP-036")],
 )
 def test_a_bug_in_the_snapshotter_is_named_by_its_clause(folder: Path, bug: str, clause: str) -> None:
@@ -81,7 +81,7 @@ def test_a_bug_in_the_snapshotter_is_named_by_its_clause(folder: Path, bug: str,
 
 
 @pytest.mark.parametrize(
-    ("bug", "clause"),
+    "bug, clause",
     [("unlocked", "CNT-034"), ("trusting", "CNT-023"), ("forgetful", "CNT-035")],
 )
 def test_a_bug_in_the_content_store_is_named_by_its_clause(folder: Path, bug: str, clause: str) -> None:

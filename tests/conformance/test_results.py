@@ -22,7 +22,7 @@ def tally(*results: Result) -> Tally:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "sum_"),
+    "outcomes, sum_",
     [
         ((Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED), Outcome.FAILED),
         ((Outcome.SKIPPED, Outcome.PASSED), Outcome.PASSED),

@@ -25,7 +25,7 @@ def bare(tmp_path: Path) -> Iterator[CopyingSnapshotter]:
 
 
 def test_a_snapshotter_gets_the_keys_that_containerd_would_send(bare: CopyingSnapshotter) -> None:
-    scoped = ScopedSnapshotter(bare)  # type: ignore[arg-type]  # an outsider's class has no types
+    scoped = ScopedSnapshotter(bare)
     scoped.prepare(A, "work")
     scoped.commit(A, "layer", "work", {"containerd.io/snapshot/x": "1"})
     scoped.view(A, "look", "layer")
@@ -46,12 +46,12 @@ def test_a_snapshotter_gets_the_keys_that_containerd_would_send(bare: CopyingSna
 
 def test_a_snapshotter_is_not_asked_without_a_namespace(bare: CopyingSnapshotter) -> None:
     with pytest.raises(FailedPrecondition):
-        ScopedSnapshotter(bare).prepare(CallContext(), "work")  # type: ignore[arg-type]
+        ScopedSnapshotter(bare).prepare(CallContext(), "work")
 
 
 def test_a_content_store_gets_refs_of_its_callers_and_digests_of_everybody() -> None:
     shelf = Shelf()
-    scoped = ScopedContent(shelf)  # type: ignore[arg-type]
+    scoped = ScopedContent(shelf)
     writer = scoped.writer(A, "up", total=3)
     assert writer.write(b"abc") == 3
     assert writer.status().ref == "up"

@@ -15,7 +15,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from refimpl.backends.fake.fs import DiskFS, Inode, fail, stat_of
+from refimpl.backends.fake.fs import DiskFS
+from refimpl.backends.fake.fs_inode import Inode, fail, stat_of
 from refimpl.contract.mounts import FileStat, FileType
 
 _AUFS_PREFIX = ".wh."

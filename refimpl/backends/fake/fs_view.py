@@ -11,55 +11,16 @@ import errno
 import io
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
-from refimpl.backends.fake.fs import FileSystem, Inode, fail
+from refimpl.backends.fake.fs_handle import Handle
+from refimpl.backends.fake.fs_inode import Inode, fail
+from refimpl.backends.fake.fs_paths import MountPoint, Mounts, Paths, Place
 from refimpl.contract.mounts import FileStat, FileType
 from refimpl.contract.times import Clock
 
-_SYMLINKS_MAX = 40
 _READ_AHEAD = 1 << 18
-
-
-@dataclass(slots=True, eq=False)
-class MountPoint:
-    """A file system where it is mounted.
-
-    Attributes:
-        fs: the file system; its nodes are opaque to everybody else.
-        root: the directory (or, of a bind, the file) that is shown.
-        read_only: of this mount; the file system may be read only by itself.
-    """
-
-    fs: FileSystem[Any]
-    root: Any
-    read_only: bool = False
-
-
-class Mounts(Protocol):
-    """Where something is mounted on something."""
-
-    def on(self, mount: MountPoint, node: Any) -> MountPoint | None:
-        """What is mounted on a node, as seen through ``mount``."""
-        ...
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where a path leads.
-
-    Attributes:
-        mount, node: the object; node is None where nothing has the name yet.
-        directory, name: how it is entered; directory is None for the root and for a mount point.
-    """
-
-    mount: MountPoint
-    node: Any
-    directory: Any
-    name: str
 
 
 class View:
@@ -74,97 +35,9 @@ class View:
 
     def __init__(self, mounts: Mounts, mount: MountPoint, node: Any, lock: threading.RLock, clock: Clock) -> None:
         self._mounts = mounts
-        self._root = (mount, node)
+        self._paths = Paths(mounts, mount, node)
         self.lock = lock
         self._clock = clock
-
-    # --- paths
-
-    def _resolve(self, path: str, *, follow: bool = False) -> _Place:
-        return self._trail(path, follow=follow)[-1]
-
-    def _trail(self, path: str, *, follow: bool = False) -> list[_Place]:
-        """Walk ``path``, from the root to where it leads; only the last name may be missing.
-
-        Raises:
-            OSError: ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG.
-        """
-        if "\0" in path:
-            raise ValueError("embedded null byte")
-        trail = [_Place(*self._root, None, "")]
-        names = deque(path.split("/"))
-        symlinks = 0
-        while names:
-            name = names.popleft()
-            if name in {"", "."}:
-                continue
-            here = trail[-1]
-            if here.node is None:
-                raise fail(errno.ENOENT, path)
-            if here.mount.fs.inode(here.node).type is not FileType.DIRECTORY:
-                raise fail(errno.ENOTDIR, path)
-            if name == "..":
-                if len(trail) > 1:
-                    trail.pop()
-                continue
-            place = self._enter(here, name)
-            target = self._symlink(place)
-            if target is not None and (names or follow):
-                symlinks += 1
-                if symlinks > _SYMLINKS_MAX:
-                    raise fail(errno.ELOOP, path)
-                names.extendleft(reversed(target.split("/")))
-                if target.startswith("/"):
-                    del trail[1:]
-                continue
-            trail.append(place)
-        return trail
-
-    def _enter(self, here: _Place, name: str) -> _Place:
-        node = here.mount.fs.lookup(here.node, name)
-        if node is None:
-            return _Place(here.mount, None, here.node, name)
-        mount, crossed = here.mount, False
-        while (over := self._mounts.on(mount, node)) is not None:
-            mount, node, crossed = over, over.root, True
-        return _Place(mount, node, None if crossed else here.node, name)
-
-    @staticmethod
-    def _symlink(place: _Place) -> str | None:
-        if place.node is None:
-            return None
-        inode = place.mount.fs.inode(place.node)
-        return inode.target if inode.type is FileType.SYMLINK else None
-
-    def _found(self, path: str, *, follow: bool = False) -> _Place:
-        place = self._resolve(path, follow=follow)
-        if place.node is None:
-            raise fail(errno.ENOENT, path)
-        return place
-
-    def _vacant(self, path: str) -> _Place:
-        """Where a new object goes.
-
-        Raises:
-            OSError: EEXIST, EROFS, or as the walk gives.
-        """
-        place = self._resolve(path)
-        if place.node is not None:
-            raise fail(errno.EEXIST, path)
-        return self._changeable(place, path)
-
-    @staticmethod
-    def _changeable(place: _Place, path: str) -> _Place:
-        if place.mount.read_only or place.mount.fs.read_only:
-            raise fail(errno.EROFS, path)
-        return place
-
-    def _entry(self, path: str) -> _Place:
-        """An entry that is to be taken away."""
-        place = self._found(path)
-        if place.directory is None:
-            raise fail(errno.EBUSY, path)
-        return self._changeable(place, path)
 
     def locate(self, path: str) -> list[tuple[MountPoint, Any]]:
         """What a path leads to, with all that it leads through, outermost first; for the mount table.
@@ -173,7 +46,7 @@ class View:
             OSError: ENOENT, ENOTDIR, ELOOP.
         """
         with self.lock:
-            trail = self._trail(path, follow=True)
+            trail = self._paths.trail(path, follow=True)
             if trail[-1].node is None:
                 raise fail(errno.ENOENT, path)
             return [(place.mount, place.node) for place in trail]
@@ -181,7 +54,7 @@ class View:
     def below(self, path: str) -> View:
         """The view whose root is the directory ``path``."""
         with self.lock:
-            place = self._found(path, follow=True)
+            place = self._paths.found(path, follow=True)
             if place.mount.fs.inode(place.node).type is not FileType.DIRECTORY:
                 raise fail(errno.ENOTDIR, path)
             return View(self._mounts, place.mount, place.node, self.lock, self._clock)
@@ -191,7 +64,7 @@ class View:
     def listdir(self, path: str) -> list[str]:
         """Names in a directory, sorted by byte order."""
         with self.lock:
-            place = self._found(path, follow=True)
+            place = self._paths.found(path, follow=True)
             if place.mount.fs.inode(place.node).type is not FileType.DIRECTORY:
                 raise fail(errno.ENOTDIR, path)
             return sorted(place.mount.fs.names(place.node), key=os.fsencode)
@@ -199,7 +72,7 @@ class View:
     def lstat(self, path: str) -> FileStat:
         """The entry itself."""
         with self.lock:
-            place = self._found(path)
+            place = self._paths.found(path)
             return place.mount.fs.stat(place.node)
 
     def exists(self, path: str) -> bool:
@@ -213,7 +86,7 @@ class View:
     def readlink(self, path: str) -> str:
         """The text of a symlink."""
         with self.lock:
-            target = self._symlink(self._found(path))
+            target = self._paths.symlink(self._paths.found(path))
             if target is None:
                 raise fail(errno.EINVAL, path)
             return target
@@ -221,7 +94,7 @@ class View:
     def xattrs(self, path: str) -> Mapping[str, bytes]:
         """Extended attributes of the entry itself."""
         with self.lock:
-            place = self._found(path)
+            place = self._paths.found(path)
             stored = place.mount.fs.inode(place.node).xattrs
             shown = ((place.mount.fs.outer_xattr(name), value) for name, value in stored.items())
             return {name: value for name, value in shown if name is not None}
@@ -256,8 +129,8 @@ class View:
             inode = place.mount.fs.inode(place.node)
             return inode.read(0, inode.size)
 
-    def _file(self, path: str) -> _Place:
-        place = self._found(path, follow=True)
+    def _file(self, path: str) -> Place:
+        place = self._paths.found(path, follow=True)
         kind = place.mount.fs.inode(place.node).type
         if kind is FileType.DIRECTORY:
             raise fail(errno.EISDIR, path)
@@ -272,9 +145,9 @@ class View:
         with self.lock:
             if mode == "rb":
                 place = self._file(path)
-                raw = _Handle(place.mount.fs.inode(place.node), self.lock, self._clock, writable=False)
+                raw = Handle(place.mount.fs.inode(place.node), self.lock, self._clock, writable=False)
                 return cast("BinaryIO", io.BufferedReader(raw, _READ_AHEAD))
-            raw = _Handle(self._writable_file(path, 0o644, create=mode != "r+b"), self.lock, self._clock, writable=True)
+            raw = Handle(self._writable_file(path, 0o644, create=mode != "r+b"), self.lock, self._clock, writable=True)
             if mode == "wb":
                 raw.truncate(0)
             elif mode == "ab":
@@ -282,15 +155,15 @@ class View:
             return cast("BinaryIO", io.BufferedRandom(raw) if mode == "r+b" else io.BufferedWriter(raw, _READ_AHEAD))
 
     def _writable_file(self, path: str, mode: int, *, create: bool) -> Inode:
-        place = self._resolve(path, follow=True)
+        place = self._paths.resolve(path, follow=True)
         if place.node is None:
             if not create:
                 raise fail(errno.ENOENT, path)
-            self._changeable(place, path)
+            self._paths.changeable(place, path)
             inode = Inode(FileType.FILE, mode, self._clock.now())
             self._add(place, inode, path)
             return inode
-        place = self._changeable(self._file(path), path)
+        place = self._paths.changeable(self._file(path), path)
         return place.mount.fs.writable(place.node)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
@@ -304,12 +177,12 @@ class View:
     def truncate(self, path: str, size: int) -> None:
         """Set the length of a file."""
         with self.lock:
-            place = self._changeable(self._file(path), path)
+            place = self._paths.changeable(self._file(path), path)
             place.mount.fs.writable(place.node).truncate(size, self._clock.now())
 
     # --- names
 
-    def _add(self, place: _Place, inode: Inode, path: str) -> None:
+    def _add(self, place: Place, inode: Inode, path: str) -> None:
         above = place.mount.fs.inode(place.directory)
         if above.mode & 0o2000:
             # What is made in a set-gid directory belongs to its group, and directories pass that on.
@@ -323,7 +196,7 @@ class View:
     def mkdir(self, path: str, mode: int = 0o755) -> None:
         """Make one directory."""
         with self.lock:
-            self._add(self._vacant(path), Inode(FileType.DIRECTORY, mode, self._clock.now()), path)
+            self._add(self._paths.vacant(path), Inode(FileType.DIRECTORY, mode, self._clock.now()), path)
 
     def makedirs(self, path: str, mode: int = 0o755) -> None:
         """Make a directory and those above it that are missing."""
@@ -333,7 +206,7 @@ class View:
                 if name in {"", "."}:
                     continue
                 at = f"{at}/{name}"
-                place = self._resolve(at, follow=True)
+                place = self._paths.resolve(at, follow=True)
                 if place.node is None:
                     self.mkdir(at, mode)
                 elif place.mount.fs.inode(place.node).type is not FileType.DIRECTORY:
@@ -342,7 +215,7 @@ class View:
     def symlink(self, text: str, path: str) -> None:
         """Make a symlink."""
         with self.lock:
-            place = self._vacant(path)
+            place = self._paths.vacant(path)
             if not text:
                 raise fail(errno.ENOENT, path)
             inode = Inode(FileType.SYMLINK, 0o777, self._clock.now())
@@ -357,12 +230,12 @@ class View:
             inode = Inode(type, mode, self._clock.now())
             if type in {FileType.CHAR, FileType.BLOCK}:
                 inode.device = device
-            self._add(self._vacant(path), inode, path)
+            self._add(self._paths.vacant(path), inode, path)
 
     def link(self, existing: str, path: str) -> None:
         """Make ``path`` a hardlink of ``existing``."""
         with self.lock:
-            source, target = self._found(existing), self._vacant(path)
+            source, target = self._paths.found(existing), self._paths.vacant(path)
             if source.mount.fs.inode(source.node).type is FileType.DIRECTORY:
                 raise fail(errno.EPERM, existing)
             if source.mount is not target.mount:
@@ -372,7 +245,7 @@ class View:
     def unlink(self, path: str) -> None:
         """Remove an entry that is no directory."""
         with self.lock:
-            place = self._entry(path)
+            place = self._paths.entry(path)
             if place.mount.fs.inode(place.node).type is FileType.DIRECTORY:
                 raise fail(errno.EISDIR, path)
             place.mount.fs.remove(place.directory, place.name)
@@ -380,7 +253,7 @@ class View:
     def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
         with self.lock:
-            place = self._entry(path)
+            place = self._paths.entry(path)
             if place.mount.fs.inode(place.node).type is not FileType.DIRECTORY:
                 raise fail(errno.ENOTDIR, path)
             try:
@@ -402,14 +275,14 @@ class View:
         """rename(2)."""
         with self.lock:
             # Both ways are walked before either entry is asked for, as the kernel does it: errors come in this order.
-            source, target = self._resolve(old), self._resolve(new)
+            source, target = self._paths.resolve(old), self._paths.resolve(new)
             if source.node is None:
                 raise fail(errno.ENOENT, old)
             if source.directory is None or target.directory is None:
                 raise fail(errno.EBUSY, old if source.directory is None else new)
             if source.mount is not target.mount:
                 raise fail(errno.EXDEV, old)
-            self._changeable(source, old)
+            self._paths.changeable(source, old)
             fs = source.mount.fs
             moving = fs.inode(source.node)
             if moving.is_directory and self._is_below(new, source):
@@ -425,13 +298,13 @@ class View:
             except OSError as error:
                 raise fail(error.errno or errno.EIO, new if error.errno == errno.ENOTEMPTY else old) from None
 
-    def _is_below(self, path: str, place: _Place) -> bool:
+    def _is_below(self, path: str, place: Place) -> bool:
         """Whether a path leads through a directory; a rename to there would cut both off the tree."""
         fs = place.mount.fs
         key = fs.key(place.node)
         names = path.split("/")
         for count in range(1, len(names)):
-            at = self._resolve("/".join(names[:count]), follow=True)
+            at = self._paths.resolve("/".join(names[:count]), follow=True)
             if at.mount is place.mount and at.node is not None and fs.key(at.node) == key:
                 return True
         return False
@@ -439,7 +312,7 @@ class View:
     # --- attributes
 
     def _attributes(self, path: str, *, follow: bool = False) -> Inode:
-        place = self._changeable(self._found(path, follow=follow), path)
+        place = self._paths.changeable(self._paths.found(path, follow=follow), path)
         return place.mount.fs.writable(place.node)
 
     def chmod(self, path: str, mode: int) -> None:
@@ -466,7 +339,7 @@ class View:
                 files and directories.
         """
         with self.lock:
-            place = self._changeable(self._found(path), path)
+            place = self._paths.changeable(self._paths.found(path), path)
             space = name.partition(".")[0]
             if space not in {"user", "trusted", "security", "system"} or name == space:
                 raise fail(errno.EOPNOTSUPP, path)
@@ -483,13 +356,13 @@ class View:
             OSError: ENODATA when it is not there.
         """
         with self.lock:
-            place = self._changeable(self._found(path), path)
+            place = self._paths.changeable(self._paths.found(path), path)
             if name not in self.xattrs(path):
                 raise fail(errno.ENODATA, path)
             del place.mount.fs.writable(place.node).xattrs[place.mount.fs.stored_xattr(name)]
 
 
-def _check_replaceable(moving: Inode, target: _Place, path: str) -> None:
+def _check_replaceable(moving: Inode, target: Place, path: str) -> None:
     replaced = target.mount.fs.inode(target.node)
     if replaced is moving:
         return
@@ -497,56 +370,3 @@ def _check_replaceable(moving: Inode, target: _Place, path: str) -> None:
         raise fail(errno.ENOTDIR, path)
     if replaced.is_directory and not moving.is_directory:
         raise fail(errno.EISDIR, path)
-
-
-class _Handle(io.RawIOBase):
-    """An open file: stays with its inode, whatever becomes of the name."""
-
-    def __init__(self, inode: Inode, lock: threading.RLock, clock: Clock, *, writable: bool) -> None:
-        super().__init__()
-        self._inode, self._lock, self._clock = inode, lock, clock
-        self._writable = writable
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Whether bytes can be read: a buffer above decides who may."""
-        return True
-
-    def writable(self) -> bool:
-        """Whether bytes can be written."""
-        return self._writable
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` from here."""
-        with self._lock:
-            data = self._inode.read(self._at, len(buffer))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def write(self, data: Any) -> int:
-        """Write from here."""
-        view = memoryview(data).cast("B")
-        with self._lock:
-            self._inode.write(self._at, view, self._clock.now())
-        self._at += len(view)
-        return len(view)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to an offset in bytes."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._inode.size}[whence]
-        if base + offset < 0:
-            raise fail(errno.EINVAL)
-        self._at = base + offset
-        return self._at
-
-    def truncate(self, size: int | None = None) -> int:
-        """Cut or extend the file."""
-        size = self._at if size is None else size
-        with self._lock:
-            self._inode.truncate(size, self._clock.now())
-        return size

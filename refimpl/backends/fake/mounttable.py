@@ -15,9 +15,11 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from refimpl.backends.fake.fs import DiskFS, FileSystem, Inode, fail
+from refimpl.backends.fake.fs import DiskFS, FileSystem
+from refimpl.backends.fake.fs_inode import Inode, fail
+from refimpl.backends.fake.fs_paths import MountPoint
 from refimpl.backends.fake.fs_union import AufsMarks, OverlayMarks, UnionFS
-from refimpl.backends.fake.fs_view import MountPoint, View
+from refimpl.backends.fake.fs_view import View
 from refimpl.contract.errors import InvalidArgument, Unknown
 from refimpl.contract.mount_options import PAGE_SIZE, MountOptions, parse_options, shorten_lower_directories
 from refimpl.contract.mounts import Mount

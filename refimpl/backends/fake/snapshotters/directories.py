@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from refimpl.backends.fake.fs import clone_tree
+from refimpl.backends.fake.fs_inode import clone_tree
 from refimpl.backends.fake.host import FakeHost
 from refimpl.backends.fake.snapshotters.records import Record, Snapshot
 from refimpl.backends.fake.snapshotters.snapshotter import Prefixes, with_label

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from refimpl.backends.fake.fs import DiskFS, Inode, clone_tree, stat_of, tree
+from refimpl.backends.fake.fs import DiskFS
+from refimpl.backends.fake.fs_inode import Inode, clone_tree, stat_of, tree
 from refimpl.backends.fake.host import FakeHost
 from refimpl.backends.fake.mounttable import Volume
 from refimpl.backends.fake.snapshotters.records import Record, Snapshot

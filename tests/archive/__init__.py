@@ -1,0 +1,1 @@
+"""Layer archives, against their clauses and against the real containerd."""
