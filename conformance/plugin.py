@@ -35,6 +35,7 @@ CHECK_SECONDS = 60
 """Seconds one check may take before it is ended as hanging. Calls end long before that by their own deadlines."""
 
 POOL = pytest.StashKey[SubjectPool]()
+JUDGED = pytest.StashKey[list[Subject]]()
 IDENTITIES = pytest.StashKey[dict[str, dict[str, Any]]]()
 
 
@@ -89,6 +90,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 def subjects_of(config: pytest.Config) -> list[Subject]:
     """Those on the command line, else those that ``conformance_subjects`` gives, else ``fake``."""
+    if JUDGED in config.stash:
+        return config.stash[JUDGED]
     named: Sequence[str] = config.getoption("--subject")
     given = hookspecs.contributed_subjects(config)
     by_name = {subject.name: subject for subject in given}
@@ -99,6 +102,7 @@ def subjects_of(config: pytest.Config) -> list[Subject]:
     pool = config.stash[POOL]
     for subject in found:
         pool.add(subject)
+    config.stash[JUDGED] = found
     return found
 
 

@@ -342,9 +342,7 @@ def test_btrfs_names_its_subvolumes_by_id() -> None:
     bench = Bench("btrfs", FakeHost(FakeClock()))
     bench.layer("base")
     assert shown(bench.snapshotter.prepare(CTX, "a", "base")) == [("btrfs", "/dev/fake-btrfs0", ("subvolid=258",))]
-    assert shown(bench.snapshotter.view(CTX, "v", "base")) == [
-        ("btrfs", "/dev/fake-btrfs0", ("subvolid=259", "ro"))
-    ]
+    assert shown(bench.snapshotter.view(CTX, "v", "base")) == [("btrfs", "/dev/fake-btrfs0", ("subvolid=259", "ro"))]
     assert [bench.host.fs.listdir(f"/root/btrfs/{name}") for name in ("active", "view", "snapshots")] == [
         ["2"], ["3"], ["1"],
     ]  # fmt: skip
