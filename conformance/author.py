@@ -1,6 +1,6 @@
 """For authors of plugins: the suite on a plugin object, in the author's own test run.
 
-Three lines do it. In ``conftest.py``::
+Two short files do it. ``conftest.py`` says what is judged::
 
     from conformance.author import PluginSubject
 
@@ -8,24 +8,73 @@ Three lines do it. In ``conftest.py``::
     def conformance_subjects(config):
         return [PluginSubject("mine", snapshotter=MySnapshotter(tmp), snapshotter_id="mine")]
 
-and in any test module (``from conformance.suites.content import *`` for a content store)::
+and a test module takes the checks in (``checks("content")`` for a content store)::
 
-    from conformance.suites.snapshots import *  # noqa: F403
+    from conformance.author import checks
 
-Only checks whose clauses bind the kind of plugin are run, and what needs more than the subject offers is skipped with
-the missing word: nothing is red on the first run that is only a missing setting.
+    globals().update(checks("snapshots"))
+
+Options, fixtures and the ``clause`` mark are there as soon as refimpl is installed. Only checks whose clauses bind the
+kind of plugin are run, and what needs more than the subject offers is skipped with the missing word: nothing is red on
+the first run that is only a missing setting.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable
 
+from conformance import fixtures
+from conformance.areas import AREAS, BUILT
 from conformance.needs import NEEDS
 from conformance.subjects.base import Identity, Subject, SubjectError
 from conformance.subjects.scoped import ScopedContent, ScopedSnapshotter
 from refimpl.contract.content import ContentStore
 from refimpl.contract.mounts import Mounter
 from refimpl.contract.snapshots import Snapshotter
+
+_FIXTURE = type(fixtures.ctx)
+"""What ``pytest.fixture`` makes. Which class that is, pytest does not publish."""
+
+
+def checks(*areas: str) -> dict[str, object]:
+    """All that a test module needs to run some areas: their checks, and the fixtures that stand beside them.
+
+    The suites are imported by this call, not with this module.
+
+    Args:
+        areas: names such as ``snapshots``; ``conformance.areas.BUILT`` lists them.
+
+    Returns:
+        Names to objects, for ``globals().update(...)``: pytest collects from a module what the module names.
+
+    Raises:
+        LookupError: no area is given, one does not exist, or one has no checks yet.
+        NameError: two modules of the suite use one name for two things, so that one of the two would be lost. Areas
+            that do not go together can each have a test module of their own.
+    """
+    if not areas:
+        raise LookupError(f"name the areas whose checks are wanted; there are: {', '.join(BUILT)}")
+    found: dict[str, object] = {}
+    homes: dict[str, str] = {}
+    for module in dict.fromkeys(module for area in areas for module in _modules(area)):
+        for name, value in vars(importlib.import_module(module)).items():
+            if not (name.startswith("test_") or isinstance(value, _FIXTURE)):
+                continue
+            if vars(fixtures).get(name, value) is not value:
+                raise NameError(f"{module} has a fixture {name} that hides the one which all checks share")
+            if found.setdefault(name, value) is not value:
+                raise NameError(f"{module} and {homes[name]} both have {name}: give each a test module of its own")
+            homes.setdefault(name, module)
+    return found
+
+
+def _modules(area: str) -> list[str]:
+    if area not in AREAS:
+        raise LookupError(f"there is no area {area!r}; with checks there are: {', '.join(BUILT)}")
+    if area not in BUILT:
+        raise LookupError(f"area {area} has no checks yet: {AREAS[area].reason}")
+    return [f"conformance.suites.{module}" for module in AREAS[area].modules]
 
 
 class PluginSubject(Subject):

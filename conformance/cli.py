@@ -21,7 +21,9 @@ from conformance.report import files, terminal
 from conformance.run import Run, UsageError, Wish, print_json, run
 from conformance.subjects.spec import FORMS
 
-clauses_app = typer.Typer(no_args_is_help=True, help="The clauses of the contract: list them, show one whole.")
+clauses_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="The clauses of the contract: list them, show one whole."
+)
 
 
 def conform(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 import refimpl
 
-# A page that an earlier build made for a module that is gone would be a warning.
-shutil.rmtree(Path(__file__).parent / "_autosummary", ignore_errors=True)
+_PAGES = Path(__file__).parent / "_autosummary"
+# A page that a broken-off build made for a module that is gone would be a warning.
+shutil.rmtree(_PAGES, ignore_errors=True)
 
 project = "refimpl"
 author = "the refimpl authors"
@@ -43,3 +46,8 @@ autodoc_default_options = {"members": True, "undoc-members": False, "show-inheri
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # an attribute described in the class and typed in its body is one thing, not two
+
+
+def setup(app: Sphinx) -> None:
+    """Leave nothing among the sources: autosummary can write its pages nowhere else."""
+    app.connect("build-finished", lambda _app, _error: shutil.rmtree(_PAGES, ignore_errors=True))

@@ -2,13 +2,13 @@
 
 A blob's bytes are kept once by the back end; its record (size, labels, times) exists in each namespace that committed
 it, and only there can it be read (CNT-075, MET-035, MET-045). An ingest's record maps the client's ref to the back
-end's, ``<namespace>/<n>/<ref>`` (MET-036). Records and layout: ``refimpl.metadata.buckets``. Policies:
+end's, ``<namespace>/<n>/<ref>`` (MET-036). Records and layout: ``refimpl.metadata.buckets``. Policies::
 
-``shared``    who knows a digest that the back end holds may commit it without sending a byte (CNT-076, MET-043)
-``isolated``  every namespace sends the bytes itself (CNT-082), unless one that holds them carries the label
-              ``containerd.io/namespace.shareable=true`` (CNT-084)
+    shared    who knows a digest that the back end holds may commit it without sending a byte (CNT-076, MET-043)
+    isolated  every namespace sends the bytes itself (CNT-082), unless one that holds them carries the label
+              containerd.io/namespace.shareable=true (CNT-084)
 
-Clauses CNT-*, MET-035 to 037, MET-043 to 049, LEA-019 to 026.
+Clauses ``CNT-*``, MET-035 to 037, MET-043 to 049, LEA-019 to 026.
 """
 
 from __future__ import annotations

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
+from refimpl.contract import kv
 from refimpl.contract.context import CallContext
 from refimpl.contract.gc import CollectionStats
 from refimpl.contract.times import SECOND
@@ -84,9 +85,17 @@ class Collector:
             taken = Duration(round((self._database.clock.monotonic() - began) * SECOND))
             _log.debug("%s garbage collected", kind, extra={"fields": {**fields, "d": taken}})
 
+    def roots(self, v1: kv.Bucket, now: int) -> Iterator[Reference]:
+        """What is held by itself at a time in Unix nanoseconds; the rules are in ``refimpl.metadata.references``."""
+        return references.roots(v1, now)
+
+    def follow(self, v1: kv.Bucket, node: Node) -> Iterator[Reference]:
+        """What a node that stays leads to."""
+        return references.references(v1, node)
+
     def _garbage(self, now: int) -> list[Node]:
         with self._database.view() as v1:
-            kept = mark(references.roots(v1, now), lambda node: references.references(v1, node))
+            kept = mark(self.roots(v1, now), partial(self.follow, v1))
             return [node for node in references.everything(v1) if node not in kept]
 
     def _sweep(self, garbage: list[Node]) -> dict[str, int]:

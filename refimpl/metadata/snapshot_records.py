@@ -116,12 +116,17 @@ class SnapshotRecords:
         """Replace the record of ``key`` by one of ``name`` with the same parent; the back end's names for both.
 
         Raises:
-            AlreadyExists: the name is taken; looked at first (SNP-019).
+            AlreadyExists: the name is taken; looked at first (SNP-019), before the lease too.
             NotFound: no such key, or no such lease.
             Unknown: no name.
         """
         namespace = ctx.namespace
         home = self._home(v1, namespace)
+        if not name:
+            raise Unknown("bucket name required")
+        if buckets.find(home, name) is not None:
+            # Before the lease is looked at: a name that is taken is AlreadyExists under a lease that is gone, too.
+            raise AlreadyExists(f"snapshot {quoted(name)}")
         record = self._new(ctx, v1, home, name)
         active = self.get(v1, namespace, key)
         backend_key = buckets.text(active, buckets.NAME)

@@ -111,15 +111,15 @@ def test_a_name_for_two_things_is_refused(
 
 def test_a_setting_that_does_not_exist_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(SubjectError, match="'luck' is no capability"):
-        PluginSubject("x", content=Shelf(), capabilities=["luck"])  # type: ignore[no-untyped-call]
+        PluginSubject("x", content=Shelf(), capabilities=["luck"])
     with pytest.raises(SubjectError, match="nothing to judge"):
         PluginSubject("x")
 
 
 def test_what_an_author_gives_is_what_is_offered(tmp_path: Path) -> None:
     closed: list[bool] = []
-    plugin = CopyingSnapshotter(tmp_path)  # type: ignore[no-untyped-call]
-    store = Shelf()  # type: ignore[no-untyped-call]
+    plugin = CopyingSnapshotter(tmp_path)
+    store = Shelf()
     subject = PluginSubject(
         "x", snapshotter=plugin, content=store, capabilities=["xattr"], close=lambda: closed.append(True)
     )

@@ -16,11 +16,14 @@ Hook = Callable[..., object]
 
 
 def marked(names: dict[str, object], mark: str) -> dict[str, Hook]:
-    """The hook specifications among the names of a class or module: pluggy marks each with an attribute."""
+    """The hook specifications among the names of a class: pluggy marks each with an attribute."""
     return {name: value for name, value in names.items() if callable(value) and hasattr(value, mark)}
 
 
-HOOKS = marked(dict(vars(kernel.HookSpecs)), f"{kernel.PROJECT}_spec") | marked(vars(suite), "pytest_spec")
+# The suite's hook is no pluggy hook: it is looked up by its name.
+HOOKS = marked(dict(vars(kernel.HookSpecs)), f"{kernel.PROJECT}_spec") | {
+    name: value for name, value in vars(suite).items() if name.startswith("conformance_")
+}
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from conformance.catalogue import load
 from refimpl.cli import COMMANDS
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/guide/quickstart.md", "docs/guide/plugin-authors.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/guide/{name}.md" for name in ("quickstart", "conformance", "plugin-authors", "writing-a-check", "gc-why")),
+)
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -55,6 +60,29 @@ def test_every_refimpl_command_is_one(repository: Path) -> None:
     shown = {line.split()[1] for _, line in commands(repository) if line.startswith("refimpl ")}
 
     assert {"serve", "plugins"} <= shown <= there
+
+
+def test_the_readme_lists_every_command(repository: Path) -> None:
+    text = (repository / "README.md").read_text(encoding="utf-8")
+
+    assert [command.name for command in COMMANDS if f"| `refimpl {command.name}" not in text] == []
+
+
+def test_what_the_guide_shows_as_python_is_python(repository: Path) -> None:
+    for path in sorted(repository.glob("docs/guide/*.md")):
+        for block in blocks(path.read_text(encoding="utf-8"), "python"):
+            compile(block, str(path), "exec")
+
+
+def test_every_clause_that_the_guide_names_exists(repository: Path) -> None:
+    made_up = {"NSP-099"}  # an example of what is not there
+    named = {
+        id
+        for path in [*repository.glob("*.md"), *repository.glob("docs/**/*.md")]
+        for id in re.findall(r"\b[A-Z]{2,4}[0-9]?-\d{3}\b", path.read_text(encoding="utf-8"))
+    }
+
+    assert named - made_up <= set(load())
 
 
 def test_every_tox_environment_that_a_document_names_exists(repository: Path) -> None:
