@@ -29,6 +29,7 @@ from refimpl.kernel import Registration, hookimpl
 
 Method = Callable[..., Any]
 F = TypeVar("F", bound=Method)
+H = TypeVar("H")
 
 _PLACES: dict[str, tuple[str, str]] = {
     "service.content": ("io.containerd.service.v1.content-service", ""),
@@ -83,6 +84,7 @@ class Mutant:
         says: the mistake in words.
         at: place (a key of ``_PLACES``, or a plugin URI).
         methods: replacements by method name.
+        hook: makes the whole hook object instead, for a mistake that lies between plugins.
     """
 
     clause: str
@@ -90,6 +92,7 @@ class Mutant:
     says: str
     at: str
     methods: Mapping[str, Method]
+    hook: Callable[[], object] | None = None
 
     @property
     def id(self) -> str:
@@ -101,8 +104,10 @@ class Mutant:
         """The clause's area."""
         return load()[self.clause].area
 
-    def plant(self) -> Planted:
+    def plant(self) -> object:
         """The hook that puts the mutant in."""
+        if self.hook is not None:
+            return self.hook()
         uri, part = _PLACES.get(self.at, (self.at, ""))
         return Planted(uri, part, self.methods)
 
@@ -160,11 +165,13 @@ def _method(cls: type, name: str, replacement: Method) -> Method:
 _REGISTRY: dict[str, Mutant] = {}
 
 
-def _add(clause: str, says: str, at: str, methods: Mapping[str, Method]) -> None:
+def _add(
+    clause: str, says: str, at: str, methods: Mapping[str, Method], hook: Callable[[], object] | None = None
+) -> None:
     if clause not in load():
         raise LookupError(f"no clause {clause}")
     stem = "-".join(says.lower().replace("'", "").split())
-    found = Mutant(clause, stem, says, at, methods)
+    found = Mutant(clause, stem, says, at, methods, hook)
     if found.id in _REGISTRY:
         raise ValueError(f"{found.id} is planted twice")
     _REGISTRY[found.id] = found
@@ -183,6 +190,20 @@ def mutant(clause: str, says: str, *, at: str, method: str = "") -> Callable[[F]
     def register(replacement: F) -> F:
         _add(clause, says, at, {method or replacement.__name__: replacement})
         return replacement
+
+    return register
+
+
+def hooked(clause: str, says: str) -> Callable[[type[H]], type[H]]:
+    """Register a mutant that is a hook object of its own, for a mistake that lies between plugins.
+
+    The decorated class has ``refimpl_wrap`` (an event told by who has no exchange), or ``conformance_kernel(kernel)``,
+    which gets the fake's kernel before it boots (a setting that is read wrongly).
+    """
+
+    def register(hook: type[H]) -> type[H]:
+        _add(clause, says, "", {}, hook)
+        return hook
 
     return register
 

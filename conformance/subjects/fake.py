@@ -17,6 +17,7 @@ import grpc
 
 from conformance.subjects.base import Identity, OwnInstance, SubjectError
 from conformance.subjects.configuration import merged
+from conformance.subjects.proxied import registrations
 from conformance.wire import MAX_MESSAGE
 from refimpl import __version__
 from refimpl.contract.mounts import Mounter
@@ -37,7 +38,8 @@ class FakeSubject(OwnInstance):
     """The fakes behind the services, spoken to as objects.
 
     Args:
-        extra: modules or objects with hook implementations on top of the built-in ones (mutants come this way).
+        extra: modules or objects with hook implementations on top of the built-in ones (mutants come this way). One
+            with a method ``conformance_kernel`` gets the kernel before it boots.
         config: TOML (version 2) for the plugins.
         world: resources that outlive a restart, by class; None for a fresh world.
         whole: whether every service must work; an instance that a check configures may be meant to lack some.
@@ -57,7 +59,7 @@ class FakeSubject(OwnInstance):
         self._kernel: Kernel | None = None
         self._socket = _Socket()
         self.snapshotters = SNAPSHOTTERS
-        self.capabilities = frozenset({"config", "restart", "in-process", "mknod", "xattr"})
+        self.capabilities = frozenset({"config", "restart", "proxy", "in-process", "mknod", "xattr"})
 
     def open(self) -> None:
         """Boot the kernel."""
@@ -71,8 +73,11 @@ class FakeSubject(OwnInstance):
         configuration = _configuration(self._config)
         self._kernel = assemble(
             root=ROOT, state=STATE, backends="fake", configuration=configuration, resources=self._world,
-            extra=self._extra, entry_points=False,
+            extra=self._extra, registrations=registrations(configuration.proxy_plugins), entry_points=False,
         )  # fmt: skip
+        for hook in self._extra:
+            if (adjust := getattr(hook, "conformance_kernel", None)) is not None:
+                adjust(self._kernel)
         plugins = self._kernel.boot()
         self._world = self._kernel.resources.made()
 

@@ -52,12 +52,23 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def refimpl(
+    context: typer.Context,
+    address: Annotated[
+        str, typer.Option("--address", "-a", help="The daemon's socket; the same option of a command wins.")
+    ] = "",
     _version: Annotated[
         bool,
         typer.Option("--version", "-v", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """containerd's architecture in Python: a daemon, its plugins, and a conformance suite for their contract."""  # noqa: D403  # containerd's own spelling
+    if address and context.invoked_subcommand:
+        # Shims put it in front of the command: `--address ADDR publish ...` (EVT-011).
+        assert isinstance(context.command, LazyGroup)
+        called = context.command.get_command(context, context.invoked_subcommand)
+        here = {"address": address}
+        below = dict.fromkeys(getattr(called, "commands", {}), here)
+        context.default_map = {context.invoked_subcommand: {**here, **below}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

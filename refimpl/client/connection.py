@@ -38,7 +38,8 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     # A daemon that comes back is found at once, not after grpc's usual second and more.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name this is how long one attempt to connect may take; a busy daemon greets late.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A refused call is an answer that the caller wants to see.
     ("grpc.enable_retries", 0),

@@ -48,6 +48,13 @@ def test_no_input_is_an_empty_event(refimpl: Command, address: str, feed: Feed) 
     assert refimpl("publish", "-a", address, "--namespace", "ns1", "--topic", "/my/topic").status == 0
 
 
+def test_the_address_may_stand_before_the_command(refimpl: Command, address: str, feed: Feed) -> None:
+    feed(EVENT)
+    assert refimpl("--address", address, "publish", "--namespace", "ns1", "--topic", "/my/topic").status == 0
+    assert refimpl("--address", "/nonexistent", "plugins", "ls").status == 1
+    assert refimpl("--address", "/nonexistent", "plugins", "ls", "--address", address).status == 0
+
+
 @pytest.mark.parametrize(
     "arguments,data,message",
     [

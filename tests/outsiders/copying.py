@@ -1,4 +1,4 @@
-"""A snapshotter in sixty lines: every snapshot is a full copy of its parent in a directory. Nothing outlives the process.
+"""A snapshotter in sixty lines: a snapshot is a full copy of its parent in a directory. Nothing outlives the process.
 
 refimpl serve-plugin tests.outsiders.copying:snapshotter --address /tmp/copying.sock
 refimpl conform snapshotter+unix:///tmp/copying.sock
