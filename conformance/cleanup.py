@@ -6,12 +6,19 @@ failure is the one to show. What could not be removed is told as a note of the c
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from conformance.subjects.base import Subject
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import NotFound
+from refimpl.contract.runtimes import Status
+
+END_SECONDS = 10.0
+"""How long a killed process may take to end."""
 
 
 def purge(subject: Subject, ctx: CallContext) -> list[str]:
@@ -19,6 +26,7 @@ def purge(subject: Subject, ctx: CallContext) -> list[str]:
     # Without a lease: a list or a removal must not add anything to it.
     sweep = _Sweep(subject, ctx.with_lease(""))
     for name, step in (
+        ("tasks", sweep.tasks),
         ("containers", sweep.containers),
         ("images", sweep.images),
         ("snapshots", sweep.snapshots),
@@ -45,6 +53,18 @@ class _Sweep:
             pass
         except Exception as error:  # noqa: BLE001  # whatever a subject throws, the next object gets its turn
             self.left.append(f"{what}: {error}")
+
+    def tasks(self) -> None:
+        if (service := self._subject.tasks) is None:
+            return
+        for task in service.list(self._ctx):
+            with self.trying(f"task {task.container_id}"):
+                # What ended by itself meanwhile is NotFound to kill, and still has to be waited for and deleted.
+                with suppress(NotFound):
+                    service.kill(self._ctx, task.container_id, signal=signal.SIGKILL, all=True)
+                if task.status not in (Status.STOPPED, Status.CREATED):
+                    service.wait(replace(self._ctx, deadline=time.monotonic() + END_SECONDS), task.container_id)
+                service.delete(self._ctx, task.container_id)
 
     def containers(self) -> None:
         if (store := self._subject.containers) is None:

@@ -5,7 +5,7 @@
 ``ctx``            a call context in a namespace of the check's own, under a lease of its own
 ``unleased``       the same without the lease: what is made through it may be collected at any moment
 ``new_namespace``  makes further such contexts (``new_namespace(lease=False)``)
-``content`` ...    the protocols: ``content images containers namespaces leases events diff introspection``
+``content`` ...    the protocols: ``content images containers namespaces leases events diff introspection tasks``
 ``snapshotter``    one snapshotter; the check runs once for each that the subject judges. ``snapshotters(id)`` gives any
 ``mounted``        ``with mounted(mounts) as fs:`` performs mounts and gives a ``RootFS``
 ``collect``        ``collect(ctx)`` forces a garbage collection and waits for it
@@ -41,6 +41,7 @@ from refimpl.contract.leases import LeaseManager
 from refimpl.contract.mounts import Mount, RootFS
 from refimpl.contract.namespaces import NamespaceStore
 from refimpl.contract.snapshots import Snapshotter
+from refimpl.contract.tasks import TaskService
 
 NAMESPACE_PREFIX = "conform-"
 """All namespaces of a run begin like this, so that a user of a live daemon can tell them from the own ones."""
@@ -130,6 +131,7 @@ leases: LeaseManager = _surface("leases")
 events: EventExchange = _surface("events")
 diff: Differ = _surface("diff")
 introspection: Introspection = _surface("introspection")
+tasks: TaskService = _surface("tasks")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ NEEDS: dict[str, str] = {
     "proxy": "the subject cannot be given a proxy plugin of ours",
     "ctr": "the command ctr is not installed or the subject has no socket",
     "ttrpc": "the subject has no ttrpc socket",
+    "command": "the subject is no process of its own: it has no command line",
     "tcp": "the subject listens on no TCP address",
     "tls": "the subject offers no TLS",
     "registry": "no registry can be run here",
@@ -58,6 +59,7 @@ NEEDS: dict[str, str] = {
     "events": "the subject has no event service",
     "diff": "the subject has no differ",
     "introspection": "the subject does not tell of its plugins",
+    "tasks": "the subject runs no containers",
     "gc": "the subject has no garbage collector",
 }
 

@@ -15,8 +15,14 @@ _ANY_SNAPSHOTTER = "io.containerd.snapshotter.v1."
 
 _FIXTURE_WORDS = {
     **{name: name for name in ("content", "images", "containers", "namespaces", "leases", "events", "diff")},
-    **{"introspection": "introspection", "snapshotter": "snapshotter", "snapshotters": "snapshotter"},
-    **{"mounted": "mount", "collect": "gc", "wire": "wire", "own": "config"},
+    "introspection": "introspection",
+    "tasks": "tasks",
+    "snapshotter": "snapshotter",
+    "snapshotters": "snapshotter",
+    "mounted": "mount",
+    "collect": "gc",
+    "wire": "wire",
+    "own": "config",
 }
 """A fixture that a check asks for is a need of its own: nobody has to write it twice."""
 

@@ -24,6 +24,7 @@ from refimpl.contract.leases import LeaseManager
 from refimpl.contract.mounts import Mounter
 from refimpl.contract.namespaces import NamespaceStore
 from refimpl.contract.snapshots import Snapshotter
+from refimpl.contract.tasks import TaskService
 from refimpl.contract.types import Descriptor
 from refimpl.contract.version import VersionService
 
@@ -47,7 +48,7 @@ class Identity:
     serves: dict[str, str] = field(default_factory=dict)
 
 
-_SURFACES = ("content", "images", "containers", "namespaces", "leases", "events", "diff", "introspection")
+_SURFACES = ("content", "images", "containers", "namespaces", "leases", "events", "diff", "introspection", "tasks")
 
 
 class Subject:
@@ -81,6 +82,7 @@ class Subject:
         self.events: EventExchange | None = None
         self.diff: Differ | None = None
         self.introspection: Introspection | None = None
+        self.tasks: TaskService | None = None
         self.version: VersionService | None = None
         self.snapshotters: Sequence[str] = ()
         self.mounter: Mounter | None = None
@@ -133,6 +135,9 @@ class Subject:
             words.update({"overlayfs"} & set(self.snapshotters))
         if self.mounter is not None:
             words.add("mount")
+        if self.tasks is not None:
+            # The word of the clauses for "runs containers", whatever runs them.
+            words.add("runc")
         if self.has_socket:
             words.add("wire")
             if self.types is None and shutil.which("ctr") is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from conformance.subjects import machine
 from conformance.subjects.base import Identity, OwnInstance, SubjectError
 from conformance.subjects.configuration import merged
 from conformance.subjects.mounter import KernelMounter
@@ -22,6 +23,7 @@ PROBE_SECONDS = 5.0
 """How long a daemon may take for its first answer."""
 
 _SNAPSHOTTERS = "io.containerd.snapshotter.v1"
+_TASKS = "io.containerd.service.v1.tasks-service"
 
 
 class DaemonSubject(OwnInstance):
@@ -50,7 +52,11 @@ class DaemonSubject(OwnInstance):
         self.content, self.images, self.containers = client.content, client.images, client.containers
         self.namespaces, self.leases, self.events = client.namespaces, client.leases, client.events
         self.diff, self.introspection, self.version = client.diff, client.introspection, client.version
+        if Path(f"{address}.ttrpc").is_socket():
+            self.capabilities |= {"ttrpc"}
         working = [p for p in plugins if p.init_err is None]
+        # A daemon may be built without tasks, or lack what its runtimes need: then its plugin says so.
+        self.tasks = client.tasks if any(p.uri == _TASKS for p in working) else None
         ids = [p.id for p in working if p.type == _SNAPSHOTTERS]
         # The one that everybody has first: checks for which any will do take it.
         self.snapshotters = sorted(ids, key=lambda id: (id != "overlayfs", id))
@@ -105,7 +111,7 @@ class RunningDaemon(DaemonSubject):
             raise SubjectError(f"there is no socket {address}")
         self.connect(address)
         if os.geteuid() == 0:
-            self.capabilities = frozenset({"root", "mknod", "xattr"})
+            self.capabilities |= {"root", "mknod", "xattr"}
             # Mounts of a daemon in our own mount namespace name directories that we can see.
             if _same_mounts(address):
                 self.mounter = KernelMounter()
@@ -135,8 +141,9 @@ class SpawnedDaemon(DaemonSubject):
         self._command, self._make_config, self._product, self._real = command, config, product, real
         self._overrides = overrides
         self._process: DaemonProcess | None = None
-        self.capabilities = frozenset({"config", "spawn", "log"})
+        self.capabilities = frozenset({"config", "spawn", "command", "log"})
         if real:
+            self.capabilities |= machine.capabilities()
             # A fake world dies with its process: only a real one is there again after a restart.
             self.capabilities |= {"restart", "kill", "disk", "root", "mknod", "xattr"}
 

@@ -59,7 +59,9 @@ class FakeSubject(OwnInstance):
         self._kernel: Kernel | None = None
         self._socket = _Socket()
         self.snapshotters = SNAPSHOTTERS
-        self.capabilities = frozenset({"config", "restart", "proxy", "in-process", "mknod", "xattr"})
+        self.capabilities = frozenset(
+            {"config", "restart", "proxy", "in-process", "mknod", "xattr", "fifo", "cgroup-v1"}
+        )
 
     def open(self) -> None:
         """Boot the kernel."""
@@ -81,17 +83,18 @@ class FakeSubject(OwnInstance):
         plugins = self._kernel.boot()
         self._world = self._kernel.resources.made()
 
-        def service(id: str) -> Any:
+        def service(id: str, *, optional: bool = False) -> Any:
             try:
                 return plugins.get_by_id(_SERVICE, f"{id}-service")
             except Exception:  # a plugin's own error, of whatever kind
-                if self._whole:
+                if self._whole and not optional:
                     raise
                 return None
 
         self.content, self.images, self.containers = service("content"), service("images"), service("containers")
         self.namespaces, self.leases, self.diff = service("namespaces"), service("leases"), service("diff")
         self.introspection = service("introspection")
+        self.tasks = service("tasks", optional=True)
         self.events = cast("Any", plugins.get("io.containerd.event.v1"))
         self._by_id: Mapping[str, Snapshotter] = service("snapshots")
         self.mounter = self._kernel.resources.get(Mounter)  # type: ignore[type-abstract]  # a Protocol is the key
