@@ -22,6 +22,7 @@ from refimpl.client.introspection import RemoteIntrospection, RemoteVersion
 from refimpl.client.leases import RemoteLeases
 from refimpl.client.namespaces import RemoteNamespaces
 from refimpl.client.snapshots import RemoteSnapshotter
+from refimpl.client.tasks import RemoteTasks
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError
 
@@ -66,6 +67,11 @@ class Client:
     def containers(self) -> RemoteContainers:
         """Container records."""
         return RemoteContainers(self._connection)
+
+    @cached_property
+    def tasks(self) -> RemoteTasks:
+        """The running side of containers."""
+        return RemoteTasks(self._connection)
 
     @cached_property
     def namespaces(self) -> RemoteNamespaces:
