@@ -269,7 +269,8 @@ def test_a_pause_and_its_end_are_told(tasks):
     tasks.call("Resume", pb.ResumeTaskRequest(container_id="t"))
 
     told.until("/tasks/resumed")
-    assert [(topic, message.container_id) for topic, message in _told(told())] == [
+    # Of these two only: the creation is told by a shim in its own time, and may still be under way.
+    assert [(topic, message.container_id) for topic, message in _told(told(), "/tasks/paused", "/tasks/resumed")] == [
         ("/tasks/paused", "t"),
         ("/tasks/resumed", "t"),
     ]

@@ -19,6 +19,12 @@ MAX_PAYLOAD = 4 << 20
 
 REQUEST, RESPONSE, DATA = 1, 2, 3
 
+REMOTE_CLOSED, REMOTE_OPEN, NO_DATA = 1, 2, 4
+"""Flags of streams: the sender sends no more; it will send data; this frame has no message (an empty one is one)."""
+
+NAMESPACE_KEY = "containerd-namespace-ttrpc"
+"""The metadata key under which a request says its namespace."""
+
 _HEADER = struct.Struct(">IIBB")
 _DISCARD = 1 << 16
 
@@ -44,6 +50,7 @@ class Frame:
     Attributes:
         stream: the call that it belongs to.
         type: ``REQUEST``, ``RESPONSE`` or ``DATA``; others are to be ignored.
+        flags: zero for unary calls.
     """
 
     stream: int

@@ -147,8 +147,15 @@ class Paths:
         return place
 
     def entry(self, path: str) -> Place:
-        """An entry that is to be taken away."""
-        place = self.found(path)
+        """An entry that is to be taken away.
+
+        Raises:
+            OSError: EBUSY, EROFS (before the entry is asked for, as the kernel does it), ENOENT, or as the walk gives.
+        """
+        place = self.resolve(path)
         if place.directory is None:
             raise fail(errno.EBUSY, path)
-        return self.changeable(place, path)
+        self.changeable(place, path)
+        if place.node is None:
+            raise fail(errno.ENOENT, path)
+        return place

@@ -276,13 +276,13 @@ class View:
         with self.lock:
             # Both ways are walked before either entry is asked for, as the kernel does it: errors come in this order.
             source, target = self._paths.resolve(old), self._paths.resolve(new)
-            if source.node is None:
-                raise fail(errno.ENOENT, old)
             if source.directory is None or target.directory is None:
                 raise fail(errno.EBUSY, old if source.directory is None else new)
             if source.mount is not target.mount:
                 raise fail(errno.EXDEV, old)
             self._paths.changeable(source, old)
+            if source.node is None:
+                raise fail(errno.ENOENT, old)
             fs = source.mount.fs
             moving = fs.inode(source.node)
             if moving.is_directory and self._is_below(new, source):
