@@ -41,6 +41,8 @@ NEEDS: dict[str, str] = {
     "two-uids": "this process cannot act as a second user",
     "runc": "the subject runs no containers",
     "shim": "the subject starts no shims",
+    "shim-binary": "the subject is no shim binary",
+    "oci": "the subject runs its processes without an OCI runtime",
     "cgroup-v1": "no cgroup v1 here",
     "cgroup-v2": "no cgroup v2 here",
     "fifo": "no fifos here",

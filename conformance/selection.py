@@ -12,6 +12,7 @@ from conformance.catalogue import load
 from conformance.subjects.base import Subject
 
 _ANY_SNAPSHOTTER = "io.containerd.snapshotter.v1."
+_SHIM = "containerd-shim-"
 
 _FIXTURE_WORDS = {
     **{name: name for name in ("content", "images", "containers", "namespaces", "leases", "events", "diff")},
@@ -56,7 +57,10 @@ def snapshotters(ids: Iterable[str], chosen: Sequence[str]) -> list[str]:
 
 def binds(plugins: Iterable[str], types: frozenset[str]) -> bool:
     """Whether a clause that binds ``plugins`` says something about plugins of these types."""
-    return any(plugin == "*" or plugin.rpartition(".")[0] in types for plugin in plugins)
+    return any(
+        plugin == "*" or plugin.rpartition(".")[0] in types or any(fnmatch.fnmatchcase(one, plugin) for one in types)
+        for plugin in plugins
+    )
 
 
 def wanted(ids: Sequence[str], subject: Subject, config: pytest.Config) -> bool:
@@ -76,7 +80,10 @@ def wanted(ids: Sequence[str], subject: Subject, config: pytest.Config) -> bool:
         return False
     if profile and not any(_fits(clause.since, profile) for clause in clauses):
         return False
-    return subject.types is None or any(binds(clause.plugins, subject.types) for clause in clauses)
+    if subject.types is None:
+        # A whole daemon; what binds shim binaries alone is judged on those.
+        return any(not plugin.startswith(_SHIM) for clause in clauses for plugin in clause.plugins)
+    return any(binds(clause.plugins, subject.types) for clause in clauses)
 
 
 def _fits(since: str, profile: str) -> bool:
@@ -85,8 +92,12 @@ def _fits(since: str, profile: str) -> bool:
     ]
 
 
+def words(mark: pytest.Mark, fixtures: Iterable[str]) -> frozenset[str]:
+    """All that a check needs: what its mark says, and what the fixtures need that it asks for."""
+    stated = set(mark.kwargs["needs"]) - _IMPLIED
+    return frozenset(stated | {_FIXTURE_WORDS[name] for name in fixtures if name in _FIXTURE_WORDS})
+
+
 def missing(item: pytest.Item, mark: pytest.Mark, subject: Subject) -> str:
     """Why the check cannot run on this subject; empty if it can."""
-    words = set(mark.kwargs["needs"]) - _IMPLIED
-    words |= {_FIXTURE_WORDS[name] for name in getattr(item, "fixturenames", ()) if name in _FIXTURE_WORDS}
-    return needs.missing(frozenset(words), subject.offers)
+    return needs.missing(words(mark, getattr(item, "fixturenames", ())), subject.offers)

@@ -150,7 +150,8 @@ class DiskFS:
         return cast("BinaryIO", open(self._at(path), mode))
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        new = not self.exists(path)
+        # Followed: through a symlink that leads nowhere a new file is made, too.
+        new = not os.path.exists(self._at(path))
         with open(self._at(path), "wb") as file:
             file.write(data)
         if new:
