@@ -1,6 +1,6 @@
 """Mutants of the gc area: roots and references that are read wrongly, sweeps in the wrong order, a deaf scheduler.
 
-Rules are bent where the collector keeps them (``rules`` and its shapes in ``_gc``), pacing where the scheduler keeps it.
+Rules are bent where the collector keeps them (``rules`` and its shapes in ``_gc``), pacing where the scheduler does.
 """
 
 # ruff: noqa: SLF001, ARG001, ARG005  # a mutant reaches into what it breaks, and ignores what it should not
@@ -67,22 +67,32 @@ def _exporting(**exports: Any) -> Mapping[str, Method]:
     return {"plugins": each(edit)}
 
 
+def _unbounded(text: str) -> str:
+    return "0.9" if text == "0.5" else text
+
+
 mutants(
     "service.introspection",
     {
         "GC-001": ("the startup delay is told too", _exporting(StartupDelay="100ms")),
-        "GC-002": ("a pause threshold has no upper bound", _exporting(PauseThreshold={"0.5": "0.9"}.get)),
+        "GC-002": (
+            "a pause threshold has no upper bound",
+            _exporting(PauseThreshold=lambda text: {"0.5": "0.9"}.get(text, text)),
+        ),
     },
 )
 mutants("service.introspection", {"GC-001": ("another default", _exporting(MutationThreshold="1000"))})
 
 
-@mutant("GC-002", "a negative startup delay is none to wait for", at="metadata", method="on_mutation")
-def _starts_at_once(original: Method, callback: Any) -> None:
+def _starts_all_the_same(original: Method, callback: Any) -> None:
+    """Without a startup delay the default counts."""
     state = callback.__self__._pacing
     if state._limits.startup_delay <= 0:
         state._next = state._planned + 0.1
     original(callback)
+
+
+mutants("metadata", {"GC-002": ("a negative startup delay is the default", {"on_mutation": _starts_all_the_same})})
 
 
 @hooked("GC-003", "a setting that cannot be read is the default")
@@ -312,6 +322,10 @@ def _image_label(metadata: Any, found: Any) -> bool:
     return bool(found.reason.startswith("image ") and ", label " in found.reason)
 
 
+def _entry_of_lease(metadata: Any, found: Any) -> bool:
+    return bool(found.reason.startswith("lease ") and found.node.type != LEASES)
+
+
 def _container_label(metadata: Any, found: Any) -> bool:
     return bool(found.reason.startswith("container ") and ", label " in found.reason)
 
@@ -362,7 +376,7 @@ mutants(
         "GC-012": ("the root label is a time of expiry", ignoring(_root_expired)),
         "GC-015": (
             "leases hold nothing",
-            ignoring(lambda m, f: f.reason.startswith("lease ") and f.node.type != LEASES),
+            ignoring(_entry_of_lease),
         ),
         "GC-016": ("circles are walked for ever", rules(_colourless)),
         "GC-017": ("a reference to no snapshotter ends the collection", rules(_strict_snapshotters)),
@@ -394,8 +408,6 @@ def _empty_root(original: Method, ctx: CallContext, ref: str, **declared: Any) -
 
 @mutant("GC-014", "any label that holds the root label is one", at="metadata", method="collect")
 def _like_root(original: Method, ctx: CallContext) -> CollectionStats:
-    metadata = owner(original)
-
     def rooted(metadata: Any, nodes: list[Any]) -> list[Any]:
         return [node for node in nodes if any(ROOT.lower() in label.lower() for label in labels_of(metadata, node))]
 
@@ -652,7 +664,7 @@ mutants(
     "metadata",
     {
         "GC-030": ("nothing is collected at the start", {"on_mutation": _never_at_start}),
-        "GC-031": ("no startup delay means at once", {"on_mutation": _at_once}),
+        "GC-031": ("no startup delay means the default", {"on_mutation": _starts_all_the_same}),
         "GC-032": ("deletions are not noticed", told(lambda dirty: False)),
         "GC-033": ("every interval ends with a collection", pacing(finished=_always_worth_it)),
         "GC-034": ("only deletions count as mutations", pacing(mutated=_deletions_alone)),
