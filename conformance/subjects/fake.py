@@ -75,7 +75,7 @@ class FakeSubject(OwnInstance):
         configuration = _configuration(self._config)
         self._kernel = assemble(
             root=ROOT, state=STATE, backends="fake", configuration=configuration, resources=self._world,
-            extra=self._extra, registrations=registrations(configuration.proxy_plugins), entry_points=False,
+            strict=False, extra=self._extra, registrations=registrations(configuration.proxy_plugins), entry_points=False,
         )  # fmt: skip
         for hook in self._extra:
             if (adjust := getattr(hook, "conformance_kernel", None)) is not None:

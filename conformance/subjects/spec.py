@@ -13,6 +13,7 @@ daemon:containerd             the installed containerd, started on a temporary r
 unix:///path.sock             a daemon that runs already
 snapshotter+unix:///p.sock[?id=NAME]   a snapshotter proxy plugin alone
 content+unix:///p.sock        a content store proxy plugin alone
+shim:/path/containerd-shim-x-v1        a shim binary alone, which the run plays containerd for
 python:package.module:factory a plugin object, or a conformance.author.PluginSubject, made by calling factory()"""
 
 
@@ -37,6 +38,7 @@ _MAKERS = {
     "unix:": "conformance.subjects.daemon:RunningDaemon",
     "snapshotter+unix:": "conformance.subjects.proxy:proxy",
     "content+unix:": "conformance.subjects.proxy:proxy",
+    "shim:": "conformance.subjects.shim:shim",
     "python:": "conformance.subjects.python:load",
     # Used by `--mutants`: a fake with one thing broken.
     "mutant:": "conformance.mutants.subject:MutantSubject",

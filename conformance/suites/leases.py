@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import time
 from collections import Counter
@@ -454,7 +455,7 @@ def test_entries_added_at_the_same_time_are_all_kept(unleased, leases, lease):
     """Rejects: reading the list in one transaction and writing it in another."""
     entries = [Resource(f"r{number}", "ingests") for number in range(32)]
 
-    together(lambda entry=entry: leases.add_resource(unleased, lease, entry) for entry in entries)
+    together(functools.partial(leases.add_resource, unleased, lease, entry) for entry in entries)
 
     assert sorted(leases.list_resources(unleased, lease), key=lambda e: int(e.id[1:])) == entries
 

@@ -112,7 +112,7 @@ def _all(refusals, kind, lost):
 
 def _refusals(calls, ctx):
     """Name -> the error with which each call is refused in this context; None for one that is not."""
-    found = {}
+    found: dict[str, ContainerdError | None] = {}
     for what, call in calls.items():
         try:
             call(ctx)

@@ -1,0 +1,61 @@
+"""The stub shim as a subject: whole, for the suite's own tests, and with a mutant planted."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from conformance.mutants.engine import Mutant
+from conformance.subjects.shim import ShimSubject
+
+STUB = Path(__file__).parent.parent / "shim" / "stub.py"
+
+NAME = "containerd-shim-stub-v1"
+
+
+class StubSubject(ShimSubject):
+    """The stub, in a file that can be run.
+
+    Args:
+        mutant: what is broken in it; None for nothing.
+    """
+
+    def __init__(self, spec: str, mutant: Mutant | None = None) -> None:
+        self._folder: Path | None = None
+        super().__init__(spec, Path(NAME))
+        self.planted = mutant
+        # It does all that the second runc shim promises, but for what takes an OCI runtime.
+        self.types = frozenset({NAME, "containerd-shim-runc-v2"})
+        if mutant is not None:
+            self.ephemeral = True
+            self.only_clauses = frozenset({mutant.clause})
+
+    def open(self) -> None:
+        """Write the file.
+
+        Raises:
+            SubjectError: see ``ShimSubject.open``.
+        """
+        self._folder = Path(tempfile.mkdtemp(prefix="cfb-"))
+        self._folder.chmod(0o755)
+        self.binary = self._folder / NAME
+        own = ["--mutant", self.planted.id] if self.planted is not None else []
+        words = shlex.join([sys.executable, "-P", str(STUB), *own])
+        self.binary.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        self.binary.chmod(0o755)
+        super().open()
+
+    def close(self) -> None:
+        """Remove the file."""
+        super().close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def whole() -> StubSubject:
+    """The stub with nothing broken, for ``python:conformance.subjects.shim_stub:whole``."""
+    return StubSubject(NAME)
