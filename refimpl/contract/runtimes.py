@@ -18,10 +18,10 @@ the OCI runtime complains of is ``Unknown`` with the runtime's own message (TSK-
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from refimpl.contract.context import CallContext
 from refimpl.contract.mounts import Mount
@@ -287,6 +287,15 @@ class Runtime(Protocol):
             NotFound: there is none.
             FailedPrecondition: it runs (TSK-047).
         """
+        ...
+
+
+@runtime_checkable
+class OOMSource(Protocol):
+    """A task that leaves it to the monitor to tell of out-of-memory kills: one of the first runtime (MON-016)."""
+
+    def on_oom(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have ``callback`` called at each kill, from any thread; answers with what takes it back."""
         ...
 
 

@@ -65,6 +65,14 @@ class Clock(Protocol):
         ...
 
 
+class HandMovedClock(Clock, Protocol):
+    """A clock that stands still until somebody moves it: the clock of a fake world."""
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass and wake those whose wait is over; comes back before they have done anything."""
+        ...
+
+
 class SystemClock:
     """The machine's own clock."""
 

@@ -18,7 +18,7 @@ import grpc
 
 from refimpl.api import status
 from refimpl.contract.context import CallContext, CancelToken
-from refimpl.contract.errors import ContainerdError
+from refimpl.contract.errors import Canceled, ContainerdError, DeadlineExceeded
 
 log = logging.getLogger("refimpl.grpc")
 
@@ -106,8 +106,9 @@ def streaming(
 
 def _refuse(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End the call with the status of ``error``; its text is the client's, its trace ours."""
-    if not context.is_active():
-        # The client is gone; grpc raised this in the middle of our work, and nobody reads a status.
+    if not context.is_active() and not isinstance(error, Canceled | DeadlineExceeded):
+        # The client is gone; grpc raised this in the middle of our work, and nobody reads a status. Work that stopped
+        # because of that has not failed: raising its error would log a trace for every wait that is given up.
         raise error
     if not isinstance(error, ContainerdError | OSError):
         log.error("unexpected error in a call", exc_info=error)

@@ -7,8 +7,8 @@ after the end of the one before::
     containerd.io/restart.loguri   where the tasks it starts write (file:// or binary://); without, nowhere
     containerd.io/restart.logpath  the same as a path, for older clients; loguri wins
 
-The policy labels of the next release are not looked at (RST-023). Clauses RST-001 to 023, RST-032. There is one for both
-worlds: it works through the services alone.
+The policy labels of the next release are not looked at (RST-023). Clauses RST-001 to 023, RST-032. There is one for
+both worlds: it works through the services alone.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class RestartMonitor:
             return None
 
     def _start(self, ctx: CallContext, container: Container) -> None:
-        """Replace what there is of a task by a new one, from the record as it is now (RST-003 to 005, RST-016 to 021)."""
+        """Replace what there is of a task by a new one, from the record as it is now (RST-003 to 005, RST-021)."""
         tasks = self._services.tasks
         log = self._log_of(container)
         self._careful_end(ctx, container.id)
@@ -137,6 +137,7 @@ class RestartMonitor:
         tasks.start(ctx, container.id)
 
     def _log_of(self, container: Container) -> str:
+        """Where the task writes; never where the one before did, whose reader may be gone (RST-016 to 019)."""
         uri, path = container.labels.get(LOG_URI, ""), container.labels.get(LOG_PATH, "")
         if uri and path:
             self._log.warning("%s=%s has been deprecated, using %s=%s", LOG_PATH, path, LOG_URI, uri)

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import Canceled, NotFound, OutOfRange
+from refimpl.contract.errors import Canceled, ContainerdError, DeadlineExceeded, NotFound, OutOfRange
 from refimpl.grpc.calls import call_context, streaming, unary
 from tests.grpc.world import Aborted, FakeContext
 
@@ -119,6 +119,16 @@ def test_nobody_is_sent_a_status_when_the_client_is_gone() -> None:
     with pytest.raises(NotFound):
         Front().one(NotFound("x"), cast("grpc.ServicerContext", context))
     assert context.code is None
+
+
+@pytest.mark.parametrize("error", [Canceled(), DeadlineExceeded()])
+def test_work_that_stops_because_the_client_is_gone_ends_in_silence(
+    error: ContainerdError, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rejects: a trace in grpc's log for every wait that is given up."""
+    with pytest.raises(Aborted):
+        Front().one(error, cast("grpc.ServicerContext", FakeContext(active=False)))
+    assert caplog.records == []
 
 
 def test_answers_pass_unchanged() -> None:

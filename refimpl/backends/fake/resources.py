@@ -6,23 +6,35 @@ both kernels its own ``FakeHost`` and ``StoreFactory`` instead.
 
 from __future__ import annotations
 
-from refimpl.backends.fake.host import FakeHost
+import os
+
+from refimpl.backends.fake.clock import FakeClock
+from refimpl.backends.fake.host import FakeHost, HostFeatures
 from refimpl.backends.fake.kv import MemoryStoreFactory
+from refimpl.backends.fake.scratch import FakeScratch
 from refimpl.contract.kv import StoreFactory
 from refimpl.contract.mounts import Mounter
-from refimpl.contract.times import Clock
+from refimpl.contract.scratch import Scratch
+from refimpl.contract.times import Clock, HandMovedClock
 from refimpl.kernel import Resource, Resources, hookimpl
+
+MOUNTS_VARIABLE = "REFIMPL_FAKE_MOUNTS"
+"""Set to ``sealed`` it makes the host's snapshotters answer with mounts that ``ctr run`` can perform: with nothing."""
 
 
 def _host(resources: Resources) -> FakeHost:
-    return FakeHost(resources.get(Clock))  # type: ignore[type-abstract]  # a Protocol is a fine key
+    features = HostFeatures(sealed_mounts=os.environ.get(MOUNTS_VARIABLE) == "sealed")
+    return FakeHost(resources.get(Clock), features).furnish()  # type: ignore[type-abstract]  # a Protocol is a fine key
 
 
 @hookimpl
 def refimpl_resources() -> list[Resource]:
-    """The host, its mounts and the engine of the fake world."""
+    """The host, its mounts and scratch directories, and the engine of the fake world."""
     return [
         Resource(FakeHost, _host, backend="fake"),
         Resource(Mounter, lambda resources: resources.get(FakeHost, backend="fake").mounter, backend="fake"),
+        Resource(Scratch, lambda resources: FakeScratch(resources.get(FakeHost, backend="fake")), backend="fake"),
+        # Never the plugins' own: they ask for ``Clock``. For an assembly that wants its plugins to live by this one.
+        Resource(HandMovedClock, lambda _: FakeClock(), backend="fake"),
         Resource(StoreFactory, lambda _: MemoryStoreFactory(), backend="fake"),
     ]
