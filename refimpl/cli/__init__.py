@@ -32,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("publish", "refimpl.cli.publish:publish"),
     Command("oci-hook", "refimpl.cli.oci_hook:oci_hook"),
     Command("conform", "conformance.cli:conform"),
+    Command("compare", "conformance.machines.cli:random_"),
     Command("clauses", "conformance.cli:clauses_app"),
     Command("serve-plugin", "refimpl.cli.serve_plugin:serve_plugin"),
     Command("gc", "refimpl.cli.gc:app"),

@@ -209,8 +209,8 @@ class NamespacedContentStore:
             record.put(buckets.EXPIRE_AT, encode_time(self._database.clock.now() + INGEST_LIFETIME))
         if size is None:
             # The back end is not told what is expected: it may hold that blob, and this namespace has yet to prove
-            # that it knows the bytes.
-            record.delete(buckets.EXPECTED)
+            # that it knows the bytes. What an earlier, shared opening expected stays recorded, as in containerd: the
+            # ingest goes on to protect it (GC-027).
             writer: content.Writer = self._backend.writer(ctx.with_lease(""), backend_ref, total=total)
         else:
             record.put(buckets.EXPECTED, buckets.encode_name(expected))
