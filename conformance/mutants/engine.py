@@ -55,6 +55,11 @@ _PLACES: dict[str, tuple[str, str]] = {
     "differ": ("io.containerd.differ.v1.walking", ""),
     "events": ("io.containerd.event.v1.exchange", ""),
     "scheduler": ("io.containerd.gc.v1.scheduler", ""),
+    "tasks": ("io.containerd.service.v1.tasks-service", ""),
+    "runtime.v1": ("io.containerd.runtime.v1.linux", ""),
+    "runtime.v2": ("io.containerd.runtime.v2.task", ""),
+    "monitor": ("io.containerd.monitor.v1.cgroups", ""),
+    "restart": ("io.containerd.internal.v1.restart", ""),
     **{
         f"grpc.{id}": (f"io.containerd.grpc.v1.{id}", "")
         for id in (

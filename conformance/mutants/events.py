@@ -600,3 +600,44 @@ def _from_the_log(original: Method, ctx: CallContext, filters: Sequence[str] = (
 
 
 mutants("events", {"EVT-043": ("a stored event log", {"_deliver": _log, "subscribe": _from_the_log})})
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+def retelling(topic: str, **fields: Any) -> Method:
+    """A ``publish`` that tells one topic's events with other values in some fields."""
+
+    def edit(told: str, event: TypedAny) -> tuple[str, TypedAny]:
+        if told != topic:
+            return told, event
+        message = typeurl.unpack(Packed(type_url=event.type_url, value=event.value))
+        for name, value in fields.items():
+            setattr(message, name, value)
+        return told, replace(event, value=message.SerializeToString())
+
+    return telling(edit)
+
+
+def keeping_to_itself(*topics: str) -> Method:
+    """A ``publish`` that does not tell of some topics."""
+    return telling(lambda topic, event: None if topic in topics else (topic, event))
+
+
+def _start_told_again(original: Method, ctx: CallContext, topic: str, event: TypedAny) -> None:
+    original(ctx, topic, event)
+    if topic == "/tasks/start":
+        original(ctx, topic, event)
+
+
+mutants(
+    "events",
+    {
+        "EVT-033": ("a creation is told without its pid", {"publish": retelling("/tasks/create", pid=0)}),
+        "EVT-034": ("a start is told twice", {"publish": _start_told_again}),
+        "EVT-035": ("a process that is added is not told", {"publish": keeping_to_itself("/tasks/exec-added")}),
+        "EVT-036": ("every end is a success", {"publish": retelling("/tasks/exit", exit_status=0)}),
+        "EVT-037": ("a removal is told without the status", {"publish": retelling("/tasks/delete", exit_status=0)}),
+        "EVT-038": ("a pause is not told", {"publish": keeping_to_itself("/tasks/paused")}),
+    },
+)

@@ -1,4 +1,4 @@
-"""``mutant:ID``: the fakes with one mutant planted.
+"""``mutant:ID``: the fakes, or the stub shim, with one mutant planted.
 
 It is judged by the checks of its clause or, with ``@area``, of its whole area.
 """
@@ -6,8 +6,9 @@ It is judged by the checks of its clause or, with ``@area``, of its whole area.
 from __future__ import annotations
 
 from conformance.mutants.engine import find
-from conformance.subjects.base import SubjectError
+from conformance.subjects.base import Subject, SubjectError
 from conformance.subjects.fake import FakeSubject
+from conformance.subjects.shim_stub import StubSubject
 
 
 class MutantSubject(FakeSubject):
@@ -29,3 +30,19 @@ class MutantSubject(FakeSubject):
             self.only_areas = frozenset({mutant.area})
         else:
             self.only_clauses = frozenset({mutant.clause})
+
+
+def planted(spec: str) -> Subject:
+    """The subject for ``mutant:ID[@area]``: whatever that mutant breaks.
+
+    Raises:
+        SubjectError: there is no such mutant.
+    """
+    id, _, scope = spec.removeprefix("mutant:").partition("@")
+    try:
+        mutant = find(id)
+    except KeyError:
+        raise SubjectError(f"there is no mutant {id}") from None
+    if mutant.at.startswith("shim."):
+        return StubSubject(spec, mutant, whole_area=scope == "area")
+    return MutantSubject(spec)

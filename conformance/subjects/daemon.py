@@ -142,6 +142,8 @@ class SpawnedDaemon(DaemonSubject):
         self._overrides = overrides
         self._process: DaemonProcess | None = None
         self.capabilities = frozenset({"config", "spawn", "command", "log"})
+        if not real:
+            self.capabilities |= {"fifo", "cgroup-v1"}
         if real:
             self.capabilities |= machine.capabilities()
             # A fake world dies with its process: only a real one is there again after a restart.

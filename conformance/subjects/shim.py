@@ -42,12 +42,24 @@ class ShimSubject(Subject):
         """
         if not os.access(self.binary, os.X_OK):
             raise SubjectError(f"{self.binary} is not there, or nothing that can be run")
+        self.furnish()
+        self.capabilities = self._offered()
+        self.probe()
+
+    def furnish(self) -> None:
+        """Make a root file system for containers."""
         self._top = Path(tempfile.mkdtemp(prefix="cfr-"))
         # The user of a container may be another one: the way to its root has to be open.
         self._top.chmod(0o755)
         if make_rootfs(self._top / "rootfs"):
             self._rootfs = self._top / "rootfs"
-        self.capabilities = self._offered()
+
+    def probe(self) -> None:
+        """See whether a shim comes to life.
+
+        Raises:
+            SubjectError: it does not.
+        """
         harness = self.harness()
         try:
             harness.shim().task.connect("")

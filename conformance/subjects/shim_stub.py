@@ -21,9 +21,10 @@ class StubSubject(ShimSubject):
 
     Args:
         mutant: what is broken in it; None for nothing.
+        whole_area: whether a broken one is judged by all checks of shims, not only by those of the mutant's clause.
     """
 
-    def __init__(self, spec: str, mutant: Mutant | None = None) -> None:
+    def __init__(self, spec: str, mutant: Mutant | None = None, *, whole_area: bool = False) -> None:
         self._folder: Path | None = None
         super().__init__(spec, Path(NAME))
         self.planted = mutant
@@ -31,7 +32,7 @@ class StubSubject(ShimSubject):
         self.types = frozenset({NAME, "containerd-shim-runc-v2"})
         if mutant is not None:
             self.ephemeral = True
-            self.only_clauses = frozenset({mutant.clause})
+            self.only_clauses = None if whole_area else frozenset({mutant.clause})
 
     def open(self) -> None:
         """Write the file.
@@ -47,6 +48,14 @@ class StubSubject(ShimSubject):
         self.binary.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         self.binary.chmod(0o755)
         super().open()
+
+    def furnish(self) -> None:
+        """The stub's processes see this machine's own files."""
+
+    def probe(self) -> None:
+        """A broken one need not come to life: the checks are to say so."""
+        if self.planted is None:
+            super().probe()
 
     def close(self) -> None:
         """Remove the file."""

@@ -41,5 +41,5 @@ _MAKERS = {
     "shim:": "conformance.subjects.shim:shim",
     "python:": "conformance.subjects.python:load",
     # Used by `--mutants`: a fake with one thing broken.
-    "mutant:": "conformance.mutants.subject:MutantSubject",
+    "mutant:": "conformance.mutants.subject:planted",
 }

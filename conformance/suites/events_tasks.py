@@ -301,7 +301,7 @@ def test_who_hears_of_an_end_finds_the_task_stopped(tasks):
         assert (process.status, process.exit_status) == (task_types_v1_pb2.STOPPED, number + 3)
 
 
-@clause("EVT-042")
+@clause("EVT-042", needs={"runc", "shim"})
 def test_tasks_are_told_in_their_own_namespace(tasks):
     """Rejects: a namespace that is lost when the daemon speaks for a shim that died."""
     told = tasks.listen("ns", "other", "default", "")

@@ -22,6 +22,14 @@ def serve(
     backends: Backends = "",
     debug_address: Annotated[str, typer.Option(help="Debug endpoint: a socket's path, or host:port.")] = "",
     metrics_address: Annotated[str, typer.Option(help="Metrics endpoint: host:port.")] = "",
+    hide_mounts: Annotated[
+        bool,
+        typer.Option(
+            "--hide-mounts",
+            help="Answer Snapshots.Mounts with nothing. `ctr run IMAGE` performs the mounts itself, which needs root "
+            "and real directories: with fake backends it works only like this.",
+        ),
+    ] = False,
     strict_config: Annotated[
         bool, typer.Option("--strict-config", help="Refuse keys in the configuration that nobody knows.")
     ] = False,
@@ -46,6 +54,7 @@ def serve(
                 backends=backends,
                 debug_address=debug_address,
                 metrics_address=metrics_address,
+                hide_mounts=hide_mounts,
                 strict_config=strict_config,
             )
         )

@@ -38,6 +38,20 @@ class Mount:
     options: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ClientMounts:
+    """What clients are told who ask for the mounts of a snapshot: a resource of the kernel.
+
+    A client such as ``ctr run IMAGE`` performs these mounts itself, to read ``/etc/group``. The directories of a fake
+    world are not there for it, nor may it mount at all without root. Told nothing, it looks into an empty directory.
+
+    Attributes:
+        told: whether the Snapshots service answers ``Mounts`` with the mounts, or with none.
+    """
+
+    told: bool = True
+
+
 class FileType(Enum):
     """What a directory entry is."""
 

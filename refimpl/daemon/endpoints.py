@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -21,7 +21,7 @@ from refimpl.daemon.sockets import ListenError
 from refimpl.daemon.threads import LazyThreads
 from refimpl.grpc.version import BUILD
 from refimpl.kernel import Configuration, GRPCService, PluginSet, TTRPCService
-from refimpl.kernel.service import TCPService
+from refimpl.kernel.service import MetricsService, TCPService
 from refimpl.ttrpc.server import Server
 
 if TYPE_CHECKING:
@@ -41,15 +41,24 @@ class Endpoints:
     Args:
         configuration: where they are and whose.
         plugins: who is on them.
+        interceptors: what the calls of the gRPC sockets pass through, outermost first.
+
+    Attributes:
+        methods: what is on the main socket, as ``service/Method``; nothing before ``open``.
     """
 
-    def __init__(self, configuration: Configuration, plugins: PluginSet) -> None:
+    def __init__(
+        self, configuration: Configuration, plugins: PluginSet, interceptors: Sequence[grpc.ServerInterceptor] = ()
+    ) -> None:
+        self.methods: Sequence[str] = ()
         self._configuration = configuration
+        self._interceptors = interceptors
         self._pool = LazyThreads(WAITING_CALLS)
         self._closing: list[Callable[[], None]] = []
         instances = [plugin.made for plugin in plugins if plugin.error is None]
         self._grpc = [instance for instance in instances if isinstance(instance, GRPCService)]
         self._tcp = [instance for instance in instances if isinstance(instance, TCPService)]
+        self._measured = [instance for instance in instances if isinstance(instance, MetricsService)]
         self._ttrpc = [instance for instance in instances if isinstance(instance, TTRPCService)]
 
     def open(self) -> None:
@@ -63,10 +72,13 @@ class Endpoints:
         observe = metrics.observe if metrics is not None else None
         limits = settings.grpc.max_recv_message_size, settings.grpc.max_send_message_size
         register = [service.register_grpc for service in self._grpc]
-        server, services = build(register, self._pool, *limits, observe)
+        server, services = build(register, self._pool, *limits, observe, self._interceptors)
+        self.methods = [f"{service}/{method}" for service, methods in services.items() for method in methods]
         tcp = self._tcp_server(limits, observe)
         if metrics is not None:
             metrics.know(services)
+            for source in self._measured:
+                source.register_metrics(metrics.registry)
 
         self._open_debug()
         if metrics is not None:
@@ -82,6 +94,10 @@ class Endpoints:
         while self._closing:
             self._closing.pop()()
         self._pool.shutdown()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the threads of calls that were under way at ``close``, at most ``seconds``; whether they ended."""
+        return self._pool.join(seconds)
 
     def _metrics(self) -> Metrics | None:
         if not self._configuration.metrics.address:
@@ -154,7 +170,8 @@ class Endpoints:
         credentials = self._credentials()
         if not address:
             return None
-        server, _ = build([service.register_tcp for service in self._tcp], self._pool, *limits, observe)
+        register = [service.register_tcp for service in self._tcp]
+        server, _ = build(register, self._pool, *limits, observe, self._interceptors)
 
         def open_() -> None:
             _split(address)

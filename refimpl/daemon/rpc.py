@@ -5,7 +5,7 @@ Clauses PLG-030, PLG-059, DMN-066 to DMN-068.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
@@ -42,7 +42,12 @@ Services = dict[str, dict[str, Any]]
 
 
 def build(
-    register: Iterable[Register], pool: Executor, receive: int, send: int, observe: Observe | None = None
+    register: Iterable[Register],
+    pool: Executor,
+    receive: int,
+    send: int,
+    observe: Observe | None = None,
+    interceptors: Sequence[grpc.ServerInterceptor] = (),
 ) -> tuple[grpc.Server, Services]:
     """A server with the services of all plugins that want to be on it, without an address.
 
@@ -50,6 +55,7 @@ def build(
         pool: where calls run.
         receive, send: largest messages in bytes; zero or less for gRPC's own limit.
         observe: called for each call of a known method; None for nobody.
+        interceptors: what calls pass through, outermost first, inside of what the observer sees.
 
     Returns:
         The server, and all that is on it.
@@ -61,9 +67,9 @@ def build(
         ("grpc.so_reuseport", 0),
     )
     services: Services = {}
-    interceptors = [_Watch(observe, services)] if observe is not None else []
+    watch = [_Watch(observe, services)] if observe is not None else []
     # The stubs ask for the standard library's pool; the server only ever submits.
-    server = grpc.server(pool, options=options, interceptors=interceptors)  # type: ignore[arg-type]
+    server = grpc.server(pool, options=options, interceptors=[*watch, *interceptors])  # type: ignore[arg-type]
     registrar = _Registrar(server, services)
     for call in register:
         call(registrar)
@@ -154,15 +160,26 @@ def _watched(handler: Any, start: Callable[[], CallObserver]) -> grpc.RpcMethodH
         finally:
             observer.ended(_code(context))
 
-    name = ("stream" if handler.request_streaming else "unary") + (
-        "_stream" if handler.response_streaming else "_unary"
-    )
-    behaviour = getattr(handler, name)
-    make = getattr(grpc, f"{name}_rpc_method_handler")
-    made: grpc.RpcMethodHandler[Any, Any] = make(
-        many if handler.response_streaming else one, handler.request_deserializer, handler.response_serializer
-    )
+    behaviour = behaviour_of(handler)
+    return with_behaviour(handler, many if handler.response_streaming else one)
+
+
+def behaviour_of(handler: Any) -> Callable[[Any, Any], Any]:
+    """The function behind a method: takes a request (or an iterator of them) and the servicer context."""
+    behaviour: Callable[[Any, Any], Any] = getattr(handler, _shape(handler))
+    return behaviour
+
+
+def with_behaviour(handler: Any, behaviour: Callable[[Any, Any], Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """The same method with another function behind it."""
+    make = getattr(grpc, f"{_shape(handler)}_rpc_method_handler")
+    made: grpc.RpcMethodHandler[Any, Any] = make(behaviour, handler.request_deserializer, handler.response_serializer)
     return made
+
+
+def _shape(handler: grpc.RpcMethodHandler[Any, Any]) -> str:
+    """How grpcio names a method's kind in its attributes and functions."""
+    return f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
 
 
 def _counted(messages: Iterator[Any], count: Callable[[], None]) -> Iterator[Any]:

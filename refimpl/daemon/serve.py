@@ -10,9 +10,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from refimpl.contract.mounts import ClientMounts
+from refimpl.contract.times import Clock
 from refimpl.daemon import directories, notify, plugin_dir, process
 from refimpl.daemon import log as daemon_log
 from refimpl.daemon.endpoints import Endpoints
@@ -24,6 +28,9 @@ from refimpl.kernel.assembly import assemble
 from refimpl.kernel.backends import AUTO, FAKE
 from refimpl.kernel.config import Position, load, refuse_unknown
 from refimpl.kernel.kernel import machine_platform
+
+if TYPE_CHECKING:
+    import grpc
 
 log = logging.getLogger("refimpl.daemon")
 
@@ -46,6 +53,7 @@ class Options:
 
     Attributes:
         config: the file; None for the default one, which need not exist.
+        hide_mounts: do not tell clients the mounts of snapshots (``contract.mounts.ClientMounts``).
         strict_config: refuse keys that nobody knows, which are otherwise logged.
     """
 
@@ -58,6 +66,7 @@ class Options:
     backends: str = ""
     debug_address: str = ""
     metrics_address: str = ""
+    hide_mounts: bool = False
     strict_config: bool = False
 
 
@@ -73,7 +82,8 @@ def serve(options: Options) -> int:
     try:
         signals.install()
         configuration = settings(options)
-        daemon = Daemon(configuration, options.backends or AUTO, strict=options.strict_config)
+        world: dict[type[Any], object] = {ClientMounts: ClientMounts(told=False)} if options.hide_mounts else {}
+        daemon = Daemon(configuration, options.backends or AUTO, strict=options.strict_config, world=world)
         daemon.boot()
         signals.booted()
         daemon.open()
@@ -137,12 +147,27 @@ class Daemon:
         configuration: flags included.
         backends: ``real``, ``fake`` or ``auto``.
         strict: refuse unknown keys in plugins' sections instead of logging them.
+        clock: None for the system's.
+        world: resources by class, for instance the ``world`` of a daemon that was stopped: then this is its restart.
+        interceptors: what gRPC calls pass through, outermost first.
     """
 
-    def __init__(self, configuration: Configuration, backends: str = AUTO, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        backends: str = AUTO,
+        *,
+        strict: bool = False,
+        clock: Clock | None = None,
+        world: Mapping[type[Any], object] | None = None,
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+    ) -> None:
         self.configuration = configuration
         self._backends = backends
         self._strict = strict
+        self._clock = clock
+        self._given = world
+        self._interceptors = interceptors
         self._kernel: Kernel | None = None
         self._endpoints: Endpoints | None = None
 
@@ -166,6 +191,8 @@ class Daemon:
             state=Path(settings_.state),
             backends=self._backends,
             configuration=settings_,
+            clock=self._clock,
+            resources=self._given,
             extra=modules,
             registrations=_proxies(settings_),
             strict=self._strict,
@@ -179,15 +206,33 @@ class Daemon:
             ListenError: one of them cannot be opened; call ``stop`` all the same.
         """
         assert self._kernel is not None, "boot() comes first"
-        self._endpoints = Endpoints(self.configuration, self._kernel.plugins)
+        self._endpoints = Endpoints(self.configuration, self._kernel.plugins, self._interceptors)
         self._endpoints.open()
 
-    def stop(self) -> None:
-        """Close the endpoints, then the plugins, last initialised first. Idempotent."""
+    @property
+    def methods(self) -> Sequence[str]:
+        """What is on the main socket, as ``service/Method``; nothing before ``open``."""
+        return self._endpoints.methods if self._endpoints is not None else ()
+
+    @property
+    def world(self) -> Mapping[type[Any], object]:
+        """What the plugins were given from outside (disk, databases, clock), by class."""
+        assert self._kernel is not None, "boot() comes first"
+        return self._kernel.resources.made()
+
+    def stop(self, patience: float = 0.0) -> None:
+        """Close the endpoints, then the plugins, last initialised first. Idempotent.
+
+        Args:
+            patience: seconds to wait for threads of calls that were under way. A process that ends anyway waits for
+                nobody; one that goes on may want to know them gone.
+        """
         if self._endpoints is not None:
             self._endpoints.close()
         if self._kernel is not None:
             self._kernel.close()
+        if self._endpoints is not None and patience:
+            self._endpoints.join(patience)
 
     def _keeps_state(self) -> bool:
         """Whether root and state are needed on the disk.

@@ -8,6 +8,7 @@ keep the daemon from stopping.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -32,7 +33,7 @@ class LazyThreads(Executor):
         self._name = name
         self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._condition = threading.Condition()
-        self._threads = 0
+        self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._made = 0
         self._closed = False
@@ -41,7 +42,7 @@ class LazyThreads(Executor):
     def threads(self) -> int:
         """Threads there are now."""
         with self._condition:
-            return self._threads
+            return len(self._threads)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a function called.
@@ -56,10 +57,11 @@ class LazyThreads(Executor):
             self._work.append((future, lambda: fn(*args, **kwargs)))
             if self._idle >= len(self._work):
                 self._condition.notify()
-            elif self._threads < self._limit:
-                self._threads += 1
+            elif len(self._threads) < self._limit:
                 self._made += 1
-                threading.Thread(target=self._run, name=f"{self._name}-{self._made}", daemon=True).start()
+                thread = threading.Thread(target=self._run, name=f"{self._name}-{self._made}", daemon=True)
+                self._threads.add(thread)
+                thread.start()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -70,6 +72,15 @@ class LazyThreads(Executor):
                 self._work.popleft()[0].cancel()
             self._condition.notify_all()
 
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of all threads after ``shutdown``, at most ``seconds``; whether they ended."""
+        end = time.monotonic() + seconds
+        with self._condition:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(end - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in threads)
+
     def _run(self) -> None:
         while True:
             with self._condition:
@@ -77,7 +88,7 @@ class LazyThreads(Executor):
                 given = self._condition.wait_for(lambda: bool(self._work) or self._closed, self._idle_seconds)
                 self._idle -= 1
                 if not given or not self._work:
-                    self._threads -= 1
+                    self._threads.discard(threading.current_thread())
                     return
                 future, call = self._work.popleft()
             if future.set_running_or_notify_cancel():

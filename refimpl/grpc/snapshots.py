@@ -19,6 +19,7 @@ from refimpl.api import snapshots_v1_pb2 as pb
 from refimpl.api import snapshots_v1_pb2_grpc as wire
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError, InvalidArgument, Unimplemented, Unknown
+from refimpl.contract.mounts import ClientMounts
 from refimpl.contract.snapshots import Cleaner, Snapshotter
 from refimpl.grpc import convert
 from refimpl.grpc.calls import streaming, unary
@@ -33,8 +34,9 @@ BLOCK = 100
 class SnapshotsFront(wire.SnapshotsServicer):
     """containerd.services.snapshots.v1.Snapshots."""
 
-    def __init__(self, snapshotters: Mapping[str, Snapshotter]) -> None:
+    def __init__(self, snapshotters: Mapping[str, Snapshotter], client_mounts: ClientMounts = ClientMounts()) -> None:
         self._snapshotters = snapshotters
+        self._client_mounts = client_mounts
 
     def register_grpc(self, server: grpc.Server) -> None:
         """Put the service on the server."""
@@ -58,6 +60,8 @@ class SnapshotsFront(wire.SnapshotsServicer):
     def Mounts(self, request: pb.MountsRequest, ctx: CallContext) -> pb.MountsResponse:
         """The mounts of an active snapshot (SNP-034)."""
         mounts = self._snapshotter(request.snapshotter).mounts(ctx, request.key)
+        if not self._client_mounts.told:
+            return pb.MountsResponse()
         return pb.MountsResponse(mounts=convert.mounts_to(mounts))
 
     @unary
@@ -128,7 +132,7 @@ class SnapshotsFront(wire.SnapshotsServicer):
 
 def init(ic: InitContext) -> SnapshotsFront:
     """Stand before the service."""
-    return SnapshotsFront(service(ic, "snapshots"))
+    return SnapshotsFront(service(ic, "snapshots"), ic.resource(ClientMounts))
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from refimpl.contract.context import CallContext
 
 if TYPE_CHECKING:
     import grpc
+    from prometheus_client import CollectorRegistry
 
 
 @runtime_checkable
@@ -31,6 +32,15 @@ class TCPService(Protocol):
 
     def register_tcp(self, server: grpc.Server) -> None:
         """Add the servicers to the server of the TCP listener, or nothing."""
+        ...
+
+
+@runtime_checkable
+class MetricsService(Protocol):
+    """A plugin with series of its own on the daemon's metrics page."""
+
+    def register_metrics(self, registry: CollectorRegistry) -> None:
+        """Register its collectors; called only where there is such a page (MON-001)."""
         ...
 
 

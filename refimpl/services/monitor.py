@@ -22,16 +22,13 @@ from refimpl.contract.runtimes import OOMSource, Task
 from refimpl.kernel import InitContext, Registration, hookimpl
 from refimpl.services.events import announce
 from refimpl.services.monitor_series import Series, series
-from refimpl.services.plugin_types import EVENT, MONITOR, RUNTIME_V1
+from refimpl.services.plugin_types import EVENT, MONITOR
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
 log = logging.getLogger("refimpl.monitor")
-
-FIRST_RUNTIME = f"{RUNTIME_V1}.linux"
-"""The runtime whose tasks do not tell of out-of-memory kills themselves."""
 
 _OOM_COUNT = "container_memory_oom"
 
@@ -86,11 +83,12 @@ class CgroupMonitor:
             watched = self._tasks[key] = _Watched(task, dict(labels))
         if known is not None:
             known.forget()
-        if isinstance(task, OOMSource) and _of_first_runtime(task, labels):
+        if isinstance(task, OOMSource):
             watched.kills = 0
             watched.forget = task.on_oom(lambda: self._killed(watched))
 
     def stop(self, task: Task) -> None:
+        """Stop watching; a task that is not watched is no error."""
         with self._lock:
             watched = self._tasks.get((task.namespace, task.id))
             if watched is None or watched.task is not task:
@@ -139,11 +137,6 @@ class CgroupMonitor:
                 family = families.setdefault(_OOM_COUNT, Metric(_OOM_COUNT, text, "counter"))
                 family.add_sample(f"{_OOM_COUNT}_total", labels, watched.kills)
         return families.values()
-
-
-def _of_first_runtime(task: Task, labels: Mapping[str, str]) -> bool:
-    """Whether nobody else tells of its kills: a task that is an ``OOMSource`` and does not say otherwise."""
-    return labels.get("runtime", FIRST_RUNTIME) == FIRST_RUNTIME
 
 
 def _read(task: Task) -> list[Series]:

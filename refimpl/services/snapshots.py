@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from refimpl.api import event_types_pb2 as events
 from refimpl.contract.context import CallContext
 from refimpl.contract.events import EventExchange
-from refimpl.contract.mounts import Mount
+from refimpl.contract.mounts import ClientMounts, Mount
 from refimpl.contract.snapshots import Info, Snapshotter, Usage
-from refimpl.kernel import InitContext, Registration, hookimpl
+from refimpl.kernel import InitContext, Registration, Resource, hookimpl
 from refimpl.services.events import announce
 from refimpl.services.plugin_types import EVENT, METADATA, SERVICE
 
@@ -85,3 +85,9 @@ def init(ic: InitContext) -> Mapping[str, Snapshotter]:
 def refimpl_registrations() -> list[Registration]:
     """The service."""
     return [Registration(SERVICE, "snapshots-service", init=init, requires=(EVENT, METADATA))]
+
+
+@hookimpl
+def refimpl_resources() -> list[Resource]:
+    """Clients are told the mounts, unless whoever assembles a daemon says otherwise."""
+    return [Resource(ClientMounts, lambda _: ClientMounts())]

@@ -18,6 +18,7 @@ from refimpl.contract.containers import Container, ContainerStore
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import AlreadyExists, ContainerdError, InvalidArgument, NotFound, Unknown
 from refimpl.contract.identifiers import validate_identifier
+from refimpl.contract.mounts import ClientMounts
 from refimpl.contract.runtimes import (
     IO,
     CreateOptions,
@@ -31,6 +32,7 @@ from refimpl.contract.runtimes import (
     TaskMonitor,
 )
 from refimpl.contract.scratch import Scratch
+from refimpl.contract.snapshots import Snapshotter
 from refimpl.contract.tasks import CreateTask, Metric
 from refimpl.contract.times import ZERO_TIME, Clock
 from refimpl.contract.types import Descriptor, TypedAny
@@ -62,6 +64,8 @@ class TasksService:
 
     Args:
         state_seconds: how long a runtime may take to tell the state of a process; 0 for as long as the caller waits.
+        hidden: snapshotters whose mounts clients are not told (``contract.mounts.ClientMounts``): a container with a
+            snapshot gets its mounts here. None where clients know them and pass them on.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class TasksService:
         clock: Clock,
         log: logging.Logger,
         state_seconds: float = _DEFAULT_STATE_SECONDS,
+        hidden: Mapping[str, Snapshotter] | None = None,
     ) -> None:
         self._containers = containers
         self._runtimes = runtimes
@@ -81,6 +86,7 @@ class TasksService:
         self._clock = clock
         self._log = log
         self._state_seconds = state_seconds
+        self._hidden = hidden
 
     def create(self, ctx: CallContext, task: CreateTask) -> int:
         """Make the container's task in its runtime, and have it watched.
@@ -91,6 +97,9 @@ class TasksService:
             Unknown: options or a checkpoint that cannot be used (TSK-010, TSK-083), or what the runtime says (TSK-008).
         """
         container = self._containers.get(ctx, task.container_id)
+        if self._hidden is not None and container.snapshot_key and not task.rootfs:
+            mounts = self._hidden[container.snapshotter].mounts(ctx, container.snapshot_key)
+            task = replace(task, rootfs=mounts)
         name = container.runtime.name
         checkpoint, unpacked = restore_path(name, task.options), ""
         if not checkpoint and task.checkpoint is not None:
@@ -322,7 +331,8 @@ def init(ic: InitContext) -> TasksService:
     if ic.config.rdt_config_file:
         ic.log.error("RDT initialization failed", extra={"fields": {"error": "no RDT support in this daemon"}})
     seconds = ic.timeouts.get(_STATE_TIMEOUT, _DEFAULT_STATE_SECONDS)
-    return TasksService(metadata.containers, runtimes, monitor, checkpoints, ic.clock, ic.log, seconds)
+    hidden = None if ic.resource(ClientMounts).told else metadata.snapshotters
+    return TasksService(metadata.containers, runtimes, monitor, checkpoints, ic.clock, ic.log, seconds, hidden)
 
 
 @hookimpl

@@ -67,6 +67,17 @@ def test_an_idle_thread_goes() -> None:
     assert pool.submit(lambda: 1).result(WAIT) == 1, "and comes back"
 
 
+def test_whoever_wants_to_can_wait_for_the_threads_after_the_end() -> None:
+    pool, free = LazyThreads(2), threading.Event()
+    worker = pool.submit(lambda: (free.wait(WAIT), threading.current_thread())[1])
+
+    pool.shutdown()
+    assert not pool.join(0.01)
+    free.set()
+    assert pool.join(WAIT)
+    assert not worker.result(0).is_alive()
+
+
 def test_threads_do_not_keep_the_process_alive() -> None:
     assert LazyThreads(1).submit(threading.current_thread).result(WAIT).daemon
 

@@ -1,4 +1,4 @@
-"""The fake world as one object: a disk, a mount table, devices and a clock.
+"""The fake world as one object: a disk, a mount table, devices, processes, cgroups and a clock.
 
 Every fake plugin takes its ``FakeHost`` and touches nothing else, so a test that holds the host sees all that they do,
 and two kernels started one after the other on one host are a restart. All of it is guarded by one lock.
@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from refimpl.backends.fake.cgroups import CgroupTree
 from refimpl.backends.fake.fs import DiskFS
 from refimpl.backends.fake.fs_view import View
 from refimpl.backends.fake.mounttable import MountTable, Volume
+from refimpl.backends.fake.processes import ProcessTable
 from refimpl.contract.context import CallContext
 from refimpl.contract.mount_options import read_only_mounts
 from refimpl.contract.mounts import Mount, RootFS
@@ -30,11 +32,19 @@ class HostFeatures:
         overlay_index: the overlay module knows ``index`` (SNX-014).
         user_namespace: the daemon runs in one, so overlay keeps its marks in user.* attributes (SNX-015).
         aufs_dirperm1: the aufs module knows ``dirperm1``.
+        cgroup_version: 1, or 2 for a host with the unified hierarchy only.
+        processors: how many it has.
     """
 
     overlay_index: bool = True
     user_namespace: bool = False
     aufs_dirperm1: bool = True
+    cgroup_version: int = 1
+    processors: int = 2
+
+
+_DIRECTORIES = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/var")  # noqa: S108  # of the fake disk
+"""What a container needs that has the machine's own root file system."""
 
 
 class FakeHost:
@@ -51,6 +61,8 @@ class FakeHost:
         mounter: performs mounts in a place of its own.
         volumes: block devices and datasets by name (``/dev/mapper/pool-snap-1``, ``tank/containerd/1``).
         databases: what plugins keep in files of their own format, by the file's path.
+        cgroups: the groups of its processes.
+        processes: what runs. It goes on when a daemon ends; ``processes.kill_all`` ends it.
         lock: held during every operation; take it to see several at once.
     """
 
@@ -60,9 +72,17 @@ class FakeHost:
         self.lock = threading.RLock()
         self.volumes: dict[str, Volume] = {}
         self.databases: dict[str, object] = {}
+        self.cgroups = CgroupTree(self.features.cgroup_version, self.features.processors)
+        self.processes = ProcessTable(self.clock, self.cgroups)
         self.mounts = MountTable(DiskFS(self.clock), self.volumes, self.lock, self.clock)
         self.fs: View = self.mounts.view
         self.mounter = HostMounter(self)
+
+    def furnish(self) -> FakeHost:
+        """Make the directories that a machine has and a bare disk has not; answers with itself."""
+        for directory in _DIRECTORIES:
+            self.fs.mkdir(directory)
+        return self
 
 
 class HostMounter:

@@ -6,10 +6,8 @@ both kernels its own ``FakeHost`` and ``StoreFactory`` instead.
 
 from __future__ import annotations
 
-import os
-
 from refimpl.backends.fake.clock import FakeClock
-from refimpl.backends.fake.host import FakeHost, HostFeatures
+from refimpl.backends.fake.host import FakeHost
 from refimpl.backends.fake.kv import MemoryStoreFactory
 from refimpl.backends.fake.scratch import FakeScratch
 from refimpl.contract.kv import StoreFactory
@@ -18,13 +16,9 @@ from refimpl.contract.scratch import Scratch
 from refimpl.contract.times import Clock, HandMovedClock
 from refimpl.kernel import Resource, Resources, hookimpl
 
-MOUNTS_VARIABLE = "REFIMPL_FAKE_MOUNTS"
-"""Set to ``sealed`` it makes the host's snapshotters answer with mounts that ``ctr run`` can perform: with nothing."""
-
 
 def _host(resources: Resources) -> FakeHost:
-    features = HostFeatures(sealed_mounts=os.environ.get(MOUNTS_VARIABLE) == "sealed")
-    return FakeHost(resources.get(Clock), features).furnish()  # type: ignore[type-abstract]  # a Protocol is a fine key
+    return FakeHost(resources.get(Clock)).furnish()  # type: ignore[type-abstract]  # a Protocol is a fine key
 
 
 @hookimpl

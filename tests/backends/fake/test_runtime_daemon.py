@@ -1,0 +1,150 @@
+"""Fake tasks through the daemon's socket: with Debian's ``ctr``, and many at once."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from refimpl.api import typeurl
+from refimpl.client import Client
+from refimpl.contract.containers import Container, RuntimeInfo
+from refimpl.contract.context import CallContext
+from refimpl.contract.mounts import Mount
+from refimpl.contract.tasks import CreateTask
+from refimpl.contract.types import TypedAny
+from tests.acceptance import daemons, images
+
+IMAGE = images.OCI_NAME
+CTX = CallContext("tests")
+SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Path]:
+    """A short path, because a socket lies below it, that everybody may enter."""
+    with tempfile.TemporaryDirectory(prefix="runtime-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def daemon(base: Path) -> Iterator[daemons.Daemon]:
+    """A daemon whose snapshots a client need not mount."""
+    made = daemons.refimpl(base / "d")
+    made.command = [*made.command, "--hide-mounts"]
+    with daemons.running(made):
+        yield made
+
+
+@pytest.fixture
+def client(daemon: daemons.Daemon) -> Iterator[Client]:
+    with Client(str(daemon.socket)) as client:
+        yield client
+
+
+def run(daemon: daemons.Daemon, *arguments: str, stdin: bytes = b"") -> daemons.Result:
+    """``ctr run`` with its fifos beside the daemon: their usual place is root's."""
+    return daemon.ctr("run", "--fifo-dir", str(daemon.base / "fifo"), *arguments, stdin=stdin)
+
+
+@pytest.mark.debian("ctr")
+def test_ctr_runs_a_program_on_the_machine_s_own_root_without_any_right(daemon: daemons.Daemon) -> None:
+    assert run(daemon, "--rm", "--rootfs", "/", "r1", "echo", "hi") == daemons.Result(0, b"hi\n", b"")
+    assert run(daemon, "--rm", "--rootfs", "/", "r2", "sh", "-c", "echo err >&2; exit 7").code == 7
+
+
+@pytest.mark.debian("ctr")
+@pytest.mark.root
+def test_ctr_runs_an_image_and_works_with_its_task(daemon: daemons.Daemon, base: Path) -> None:
+    """Root is for ctr, which mounts the image's snapshot to look for groups in it (of which it is told none)."""
+    (base / "images").mkdir()
+    archive = images.build(base / "images", images.stand_in_program()).oci
+    assert daemon.ctr("images", "import", str(archive)).code == 0
+    with daemon.background("events") as events:
+        assert run(daemon, "--rm", IMAGE, "i1", "echo", "hi").stdout == b"hi\n"
+        assert run(daemon, "-d", IMAGE, "i2", "sleep", "1000").code == 0
+        assert b"RUNNING" in daemon.ctr("tasks", "ls").stdout
+        fifos = ("--fifo-dir", str(daemon.base / "fifo"))
+        ran = daemon.ctr("tasks", "exec", *fifos, "--exec-id", "e", "i2", "sh", "-c", "pwd; cat /etc/hostname; exit 3")
+        assert (ran.code, ran.stdout) == (3, b"/home\ntools\n")
+        assert daemon.ctr("tasks", "pause", "i2").code == 0
+        assert b"PAUSED" in daemon.ctr("tasks", "ls").stdout
+        assert daemon.ctr("tasks", "resume", "i2").code == 0
+        assert b"pids.current" in daemon.ctr("tasks", "metrics", "i2").stdout
+        assert daemon.ctr("tasks", "kill", "-s", "SIGKILL", "i2").code == 0
+        with Client(str(daemon.socket)) as client:
+            client.tasks.wait(CallContext("default"), "i2")
+        assert b"exit code 137" in daemon.ctr("tasks", "delete", "i2").stderr
+        assert daemon.ctr("containers", "rm", "i2").code == 0
+        assert events.stdout is not None
+        events.terminate()
+        told = [line.split()[5].decode() for line in events.stdout.read().splitlines() if b"/tasks/" in line]
+    life = ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
+    execs = ["/tasks/exec-added", "/tasks/exec-started", "/tasks/exit", "/tasks/paused", "/tasks/resumed"]
+    assert told == [*life, *life[:2], *execs, *life[2:]]
+
+
+def create(client: Client, id: str, args: list[str]) -> None:
+    """A container with a task on the fake machine's own root."""
+    spec = {
+        "process": {"args": args, "cwd": "/", "env": ["PATH=/bin"]},
+        "root": {"path": "rootfs"},
+        "linux": {"namespaces": [{"type": "pid"}], "cgroupsPath": f"/tests/{id}"},
+    }
+    packed = TypedAny(typeurl.OCI_SPEC, json.dumps(spec).encode())
+    client.containers.create(CTX, Container(id, runtime=RuntimeInfo("io.containerd.runc.v2"), spec=packed))
+    client.tasks.create(CTX, CreateTask(id, rootfs=[Mount("tmpfs", "tmpfs")]))
+
+
+def test_a_hundred_tasks_at_once_run_and_leave_nothing(client: Client) -> None:
+    def live(number: int) -> int:
+        id = f"h{number}"
+        create(client, id, ["sh", "-c", f"sleep 0.2; exit {number % 50}"])
+        client.tasks.start(CTX, id)
+        exit_ = client.tasks.wait(CTX, id)
+        assert client.tasks.delete(CTX, id).status == exit_.status
+        client.containers.delete(CTX, id)
+        return exit_.status
+
+    begun = time.monotonic()
+    with ThreadPoolExecutor(20) as pool:
+        statuses = list(pool.map(live, range(100)))
+
+    assert statuses == [number % 50 for number in range(100)]
+    assert time.monotonic() - begun < 15
+    assert client.tasks.list(CTX) == []
+
+
+def test_a_thousand_waits_do_not_keep_other_calls_waiting(client: Client, daemon: daemons.Daemon) -> None:
+    create(client, "w", ["sleep", "1000"])
+    client.tasks.start(CTX, "w")
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(client.tasks.wait(CTX, "w").status), daemon=True)
+        for _ in range(1000)
+    ]
+    for thread in threads:
+        thread.start()
+    times = []
+    with Client(str(daemon.socket)) as other:
+        other.tasks.get(CTX, "w")
+        for _ in range(100):
+            begun = time.monotonic()
+            other.tasks.get(CTX, "w")
+            times.append(time.monotonic() - begun)
+        other.tasks.kill(CTX, "w", signal=9)
+
+    for thread in threads:
+        thread.join(SECONDS)
+
+    assert sorted(times)[90] < 0.05
+    assert answers == [137] * 1000
+    client.tasks.delete(CTX, "w")
+    client.containers.delete(CTX, "w")

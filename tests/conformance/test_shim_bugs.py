@@ -1,0 +1,40 @@
+"""Bugs that shims have had in the field, planted in the stub: each is caught by the clause that names it."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.results import Outcome
+from conformance.run import Wish, run
+
+FIELD = {
+    "SHM-071/tells-the-exit-twice": "twice",
+    "SHM-071/tells-the-exit-before-the-start": "before the start",
+    "SHM-043/fails-when-there-is-nothing-left-to-do": "delete that works once",
+    "SHM-063/does-not-answer-a-shutdown": "hang on shutdown",
+    "SHM-060/tells-the-bare-number-of-a-signal": "wrong status of a signal",
+    "SHM-079/ends-with-events-in-its-hands": "last event lost",
+    "SHM-078/never-dials-again": "no event after the daemon's restart",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", FIELD, ids=FIELD.values())
+def test_a_bug_of_the_field_is_caught_by_its_clause(mutant: str) -> None:
+    found = run(Wish(subjects=[f"mutant:{mutant}"], areas=["shim"], workers="0"))
+
+    failed = [result for result in found.tally.results if result.outcome is Outcome.FAILED]
+    assert failed, "the suite is blind to it"
+    assert all(mutant.partition("/")[0] in result.clauses for result in failed)
+
+
+@pytest.mark.slow
+def test_a_shim_without_bugs_is_left_in_peace() -> None:
+    subject = "python:conformance.subjects.shim_stub:whole"
+
+    found = run(Wish(subjects=[subject], areas=["shim"], workers="0"))
+
+    broken = [(result.check, result.message) for result in found.tally.results if result.outcome is Outcome.FAILED]
+    assert broken == []
+    assert found.tally.counts(subject)["passed"] > 80
+    assert all("oci" in reason or "cgroup" in reason for reason in found.tally.skip_reasons(subject))
