@@ -74,9 +74,17 @@ class FakeSubject(OwnInstance):
     def _boot(self) -> None:
         configuration = _configuration(self._config)
         self._kernel = assemble(
-            root=ROOT, state=STATE, backends="fake", configuration=configuration, resources=self._world,
-            strict=False, extra=self._extra, registrations=registrations(configuration.proxy_plugins), entry_points=False,
-        )  # fmt: skip
+            root=ROOT,
+            state=STATE,
+            backends="fake",
+            configuration=configuration,
+            resources=self._world,
+            extra=self._extra,
+            registrations=registrations(configuration.proxy_plugins),
+            entry_points=False,
+            # As containerd and as the daemon: a key that nobody knows is ignored.
+            strict=False,
+        )
         for hook in self._extra:
             if (adjust := getattr(hook, "conformance_kernel", None)) is not None:
                 adjust(self._kernel)

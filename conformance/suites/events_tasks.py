@@ -142,7 +142,7 @@ class Tasks:
 
 
 @pytest.fixture
-def tasks(own: Any) -> Iterator[Tasks]:
+def raw_tasks(own: Any) -> Iterator[Tasks]:
     """The tasks of a daemon of the check's own; all are ended afterwards."""
     found = Tasks(own())
     yield found
@@ -166,14 +166,14 @@ def _told(envelopes, *topics):
 
 
 @clause("EVT-033")
-def test_the_creation_of_a_task_is_told(tasks, tmp_path):
+def test_the_creation_of_a_task_is_told(raw_tasks, tmp_path):
     """Rejects: mounts, streams or the pid left out of what is told."""
-    told = tasks.listen()
+    told = raw_tasks.listen()
     out, err = str(tmp_path / "out"), str(tmp_path / "err")
 
-    plain = tasks.create("plain", "true")
+    plain = raw_tasks.create("plain", "true")
     with _read(out), _read(err):
-        piped = tasks.create("piped", "true", stdout=out, stderr=err)
+        piped = raw_tasks.create("piped", "true", stdout=out, stderr=err)
 
     first, second = (message for _, message in _told(told.until("/tasks/create", 2), "/tasks/create"))
     for message, answer in ((first, plain), (second, piped)):
@@ -188,13 +188,13 @@ def test_the_creation_of_a_task_is_told(tasks, tmp_path):
 
 
 @clause("EVT-034")
-def test_the_start_of_a_task_is_told_once(tasks):
+def test_the_start_of_a_task_is_told_once(raw_tasks):
     """Rejects: another start told for a process that joins the task."""
-    told = tasks.listen()
+    told = raw_tasks.listen()
 
-    pid = tasks.run("t", *LASTING)
-    tasks.exec("t", "e", "true")
-    tasks.start("t", "e")
+    pid = raw_tasks.run("t", *LASTING)
+    raw_tasks.exec("t", "e", "true")
+    raw_tasks.start("t", "e")
     told.until("/tasks/exit")
 
     ((_, message),) = _told(told(), "/tasks/start")
@@ -202,13 +202,13 @@ def test_the_start_of_a_task_is_told_once(tasks):
 
 
 @clause("EVT-035")
-def test_a_process_that_joins_is_told_twice(tasks):
+def test_a_process_that_joins_is_told_twice(raw_tasks):
     """Rejects: one event for both steps, or the id of the process in another field."""
-    tasks.run("t", *LASTING)
-    told = tasks.listen()
+    raw_tasks.run("t", *LASTING)
+    told = raw_tasks.listen()
 
-    tasks.exec("t", "e", *LASTING)
-    pid = tasks.start("t", "e")
+    raw_tasks.exec("t", "e", *LASTING)
+    pid = raw_tasks.start("t", "e")
 
     (added, one), (started, other) = _told(told.until("/tasks/exec-started"))
     assert (added, one.container_id, one.exec_id) == ("/tasks/exec-added", "t", "e")
@@ -216,17 +216,17 @@ def test_a_process_that_joins_is_told_twice(tasks):
 
 
 @clause("EVT-036")
-def test_the_end_of_each_process_is_told(tasks):
+def test_the_end_of_each_process_is_told(raw_tasks):
     """Rejects: an end without the id of who ended, a status that is none, or ends that are told twice."""
-    told = tasks.listen()
+    told = raw_tasks.listen()
 
-    init = tasks.run("t", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done")
+    init = raw_tasks.run("t", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done")
     pids = {}
     for number, exec_id in enumerate(("e", "t")):
-        tasks.exec("t", exec_id, "sh", "-c", "exit 5")
-        pids[exec_id] = tasks.start("t", exec_id)
+        raw_tasks.exec("t", exec_id, "sh", "-c", "exit 5")
+        pids[exec_id] = raw_tasks.start("t", exec_id)
         told.until("/tasks/exit", number + 1)
-    tasks.call("Kill", pb.KillRequest(container_id="t", signal=signal.SIGTERM))
+    raw_tasks.call("Kill", pb.KillRequest(container_id="t", signal=signal.SIGTERM))
     told.until("/tasks/exit", 3)
 
     ends = [message for _, message in _told(told(), "/tasks/exit")]
@@ -237,18 +237,18 @@ def test_the_end_of_each_process_is_told(tasks):
 
 
 @clause("EVT-037")
-def test_the_removal_of_a_task_is_told_and_that_of_a_process_is_not(tasks):
+def test_the_removal_of_a_task_is_told_and_that_of_a_process_is_not(raw_tasks):
     """Rejects: an event for each process, or values that are not those of the answer."""
-    told = tasks.listen()
+    told = raw_tasks.listen()
 
-    tasks.run("t", *LASTING)
-    tasks.exec("t", "e", "true")
-    tasks.start("t", "e")
+    raw_tasks.run("t", *LASTING)
+    raw_tasks.exec("t", "e", "true")
+    raw_tasks.start("t", "e")
     told.until("/tasks/exit")
-    tasks.call("DeleteProcess", pb.DeleteProcessRequest(container_id="t", exec_id="e"))
-    tasks.kill("t")
+    raw_tasks.call("DeleteProcess", pb.DeleteProcessRequest(container_id="t", exec_id="e"))
+    raw_tasks.kill("t")
     told.until("/tasks/exit", 2)
-    answer = tasks.call("Delete", pb.DeleteTaskRequest(container_id="t"))
+    answer = raw_tasks.call("Delete", pb.DeleteTaskRequest(container_id="t"))
 
     ((_, message),) = _told(told.until("/tasks/delete"), "/tasks/delete")
     assert (message.container_id, message.id) == ("t", "")
@@ -257,16 +257,16 @@ def test_the_removal_of_a_task_is_told_and_that_of_a_process_is_not(tasks):
 
 
 @clause("EVT-038")
-def test_a_pause_and_its_end_are_told(tasks):
+def test_a_pause_and_its_end_are_told(raw_tasks):
     """Rejects: an event for a pause that was refused."""
-    tasks.run("t", *LASTING)
-    tasks.create("created", *LASTING)
-    told = tasks.listen()
+    raw_tasks.run("t", *LASTING)
+    raw_tasks.create("created", *LASTING)
+    told = raw_tasks.listen()
 
-    tasks.call("Pause", pb.PauseTaskRequest(container_id="t"))
-    tasks.refused("Pause", pb.PauseTaskRequest(container_id="nope"))
-    tasks.refused("Pause", pb.PauseTaskRequest(container_id="created"))
-    tasks.call("Resume", pb.ResumeTaskRequest(container_id="t"))
+    raw_tasks.call("Pause", pb.PauseTaskRequest(container_id="t"))
+    raw_tasks.refused("Pause", pb.PauseTaskRequest(container_id="nope"))
+    raw_tasks.refused("Pause", pb.PauseTaskRequest(container_id="created"))
+    raw_tasks.call("Resume", pb.ResumeTaskRequest(container_id="t"))
 
     told.until("/tasks/resumed")
     # Of these two only: the creation is told by a shim in its own time, and may still be under way.
@@ -277,41 +277,41 @@ def test_a_pause_and_its_end_are_told(tasks):
 
 
 @clause("EVT-038")
-def test_a_lack_of_memory_is_told(tasks):
+def test_a_lack_of_memory_is_told(raw_tasks):
     """Rejects: a process that is killed for its memory, and only its status to tell of it."""
-    told = tasks.listen()
+    told = raw_tasks.listen()
 
     # All that a shell remembers grows without an end.
-    tasks.run("t", "sh", "-c", "v=12345678; while :; do v=$v$v; done", memory=LITTLE_MEMORY)
+    raw_tasks.run("t", "sh", "-c", "v=12345678; while :; do v=$v$v; done", memory=LITTLE_MEMORY)
 
     assert {message.container_id for _, message in _told(told.until("/tasks/oom"), "/tasks/oom")} == {"t"}
 
 
 @clause("EVT-041")
-def test_who_hears_of_an_end_finds_the_task_stopped(tasks):
+def test_who_hears_of_an_end_finds_the_task_stopped(raw_tasks):
     """Rejects: an end that is told before the task is known to be over."""
-    told = tasks.listen()
+    told = raw_tasks.listen()
 
     for number in range(3):
         id = f"t{number}"
-        tasks.run(id, "sh", "-c", f"exit {number + 3}")
+        raw_tasks.run(id, "sh", "-c", f"exit {number + 3}")
         (*_, (_, message)) = _told(told.until("/tasks/exit", number + 1), "/tasks/exit")
-        process = tasks.call("Get", pb.GetRequest(container_id=id)).process
+        process = raw_tasks.call("Get", pb.GetRequest(container_id=id)).process
         assert (message.container_id, message.exit_status) == (id, number + 3)
         assert (process.status, process.exit_status) == (task_types_v1_pb2.STOPPED, number + 3)
 
 
 @clause("EVT-042", needs={"runc", "shim"})
-def test_tasks_are_told_in_their_own_namespace(tasks):
+def test_tasks_are_told_in_their_own_namespace(raw_tasks):
     """Rejects: a namespace that is lost when the daemon speaks for a shim that died."""
-    told = tasks.listen("ns", "other", "default", "")
+    told = raw_tasks.listen("ns", "other", "default", "")
 
-    tasks.run("mine", *LASTING)
-    pid = tasks.run("theirs", *LASTING, ns="other")
+    raw_tasks.run("mine", *LASTING)
+    pid = raw_tasks.run("theirs", *LASTING, ns="other")
     shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(shim, signal.SIGKILL)
     told.until("/tasks/delete")
-    tasks.kill("mine")
+    raw_tasks.kill("mine")
     told.until("/tasks/exit", 2)
 
     assert {(opened(each).container_id, each.namespace) for each in told()} == {("mine", "ns"), ("theirs", "other")}

@@ -22,7 +22,7 @@ COUNT = "containerd.io/restart.count"
 
 
 @pytest.fixture
-def boxes(daemon):
+def policed(daemon):
     """Boxes of a daemon whose monitor knows policies and hardly pauses."""
     found = daemon(every(0.1))
     if not is_next(found):
@@ -60,12 +60,12 @@ def untouched(*boxes):
 
 
 @clause("RST-024")
-def test_always_means_after_every_end(boxes):
+def test_always_means_after_every_end(policed):
     """Rejects: success taken for the last end, or a limit where there is none."""
-    told = boxes.listen()
-    made = [over(boxes, *FAILING), over(boxes, *FAILING, policy=""), over(boxes, *FAILING, policy="always")]
-    made.append(over(boxes, "true", policy="always"))
-    limited = over(boxes, *FAILING, policy="always:3")
+    told = policed.listen()
+    made = [over(policed, *FAILING), over(policed, *FAILING, policy=""), over(policed, *FAILING, policy="always")]
+    made.append(over(policed, "true", policy="always"))
+    limited = over(policed, *FAILING, policy="always:3")
 
     restarted(told, *made, times=3)
 
@@ -73,44 +73,44 @@ def test_always_means_after_every_end(boxes):
 
 
 @clause("RST-025")
-def test_no_means_never(boxes):
+def test_no_means_never(policed):
     """Rejects: a first start that does not count as a restart."""
-    ended_one = over(boxes, *FAILING, policy="no")
-    without = boxes.box(*LASTING, labels={"status": "running", "policy": "no"})
+    ended_one = over(policed, *FAILING, policy="no")
+    without = policed.box(*LASTING, labels={"status": "running", "policy": "no"})
 
-    pass_over(boxes)
+    pass_over(policed)
 
     assert untouched(ended_one)
     assert without.gone()
 
 
 @clause("RST-026")
-def test_on_failure_means_after_a_failure(boxes):
+def test_on_failure_means_after_a_failure(policed):
     """Rejects: a task that was never there, and counts as one that failed."""
-    told = boxes.listen()
-    failed, done = over(boxes, *FAILING, policy="on-failure"), over(boxes, "true", policy="on-failure")
-    without = boxes.box(*LASTING, labels={"status": "running", "policy": "on-failure"})
+    told = policed.listen()
+    failed, done = over(policed, *FAILING, policy="on-failure"), over(policed, "true", policy="on-failure")
+    without = policed.box(*LASTING, labels={"status": "running", "policy": "on-failure"})
 
     restarted(told, failed)
-    pass_over(boxes)
+    pass_over(policed)
 
     assert untouched(done)
     assert without.gone()
 
 
 @clause("RST-027")
-def test_failures_may_have_a_limit(boxes):
+def test_failures_may_have_a_limit(policed):
     """Rejects: one restart too many, a count that begins anew, or a limit that nobody can read taken for none."""
-    told = boxes.listen()
-    twice = over(boxes, *FAILING, policy="on-failure:2")
-    once = over(boxes, *FAILING, policy="on-failure:3", count="2")
-    unlimited = over(boxes, *FAILING, policy="on-failure:0")
-    unreadable = over(boxes, *FAILING, policy="on-failure:x")
+    told = policed.listen()
+    twice = over(policed, *FAILING, policy="on-failure:2")
+    once = over(policed, *FAILING, policy="on-failure:3", count="2")
+    unlimited = over(policed, *FAILING, policy="on-failure:0")
+    unreadable = over(policed, *FAILING, policy="on-failure:x")
 
     restarted(told, unlimited, times=4)
     restarted(told, twice)
     restarted(told, once, times=1)
-    pass_over(boxes)
+    pass_over(policed)
 
     # A client started each of them once before.
     assert (starts(told, twice), count(twice), twice.status()) == (3, "2", Status.STOPPED)
@@ -119,13 +119,13 @@ def test_failures_may_have_a_limit(boxes):
 
 
 @clause("RST-028")
-def test_unless_stopped_means_what_a_client_says(boxes):
+def test_unless_stopped_means_what_a_client_says(policed):
     """Rejects: a daemon that takes a signal for the user's wish."""
-    told = boxes.listen()
-    plain = over(boxes, *FAILING, policy="unless-stopped")
-    denied = over(boxes, *FAILING, policy="unless-stopped", explicitly_stopped="false")
-    stopped = over(boxes, *FAILING, policy="unless-stopped", explicitly_stopped="true")
-    killed = boxes.box(*LASTING, labels={"status": "running", "policy": "unless-stopped"})
+    told = policed.listen()
+    plain = over(policed, *FAILING, policy="unless-stopped")
+    denied = over(policed, *FAILING, policy="unless-stopped", explicitly_stopped="false")
+    stopped = over(policed, *FAILING, policy="unless-stopped", explicitly_stopped="true")
+    killed = policed.box(*LASTING, labels={"status": "running", "policy": "unless-stopped"})
     pid = running(killed)
 
     killed.kill()
@@ -137,27 +137,29 @@ def test_unless_stopped_means_what_a_client_says(boxes):
 
 
 @clause("RST-029")
-def test_a_policy_that_nobody_knows_starts_nothing(boxes):
+def test_a_policy_that_nobody_knows_starts_nothing(policed):
     """Rejects: what cannot be read taken for the default."""
-    made = [over(boxes, *FAILING, policy=policy) for policy in ("bogus", "always:3", "on-failure:x", "Always", "no:1")]
+    made = [
+        over(policed, *FAILING, policy=policy) for policy in ("bogus", "always:3", "on-failure:x", "Always", "no:1")
+    ]
 
-    pass_over(boxes)
+    pass_over(policed)
 
     assert untouched(*made)
 
 
 @clause("RST-030")
-def test_every_start_is_counted_before_it(boxes):
+def test_every_start_is_counted_before_it(policed):
     """Rejects: a count of those starts that succeeded, or one that begins with the second."""
-    told = boxes.listen()
-    healthy = boxes.box(*LASTING, labels={"status": "running"})
-    failing = over(boxes, *FAILING, count="junk")
-    broken = boxes.box("/no/such", labels={"status": "running", "policy": "always"})
+    told = policed.listen()
+    healthy = policed.box(*LASTING, labels={"status": "running"})
+    failing = over(policed, *FAILING, count="junk")
+    broken = policed.box("/no/such", labels={"status": "running", "policy": "always"})
 
     running(healthy)
     restarted(told, failing, times=3)
     until(lambda: int(count(broken) or 0) >= 2, "a count of starts that did not succeed")
-    pass_over(boxes)
+    pass_over(policed)
 
     assert count(healthy) == "1"
     assert int(count(failing)) >= starts(told, failing) - 1, "a client started it once"
@@ -166,11 +168,11 @@ def test_every_start_is_counted_before_it(boxes):
 
 
 @clause("RST-031")
-def test_a_count_that_cannot_be_read_keeps_failures_from_being_restarted(boxes):
+def test_a_count_that_cannot_be_read_keeps_failures_from_being_restarted(policed):
     """Rejects: a monitor that dies of it."""
-    junk = over(boxes, *FAILING, policy="on-failure:3", count="junk")
+    junk = over(policed, *FAILING, policy="on-failure:3", count="junk")
 
-    pass_over(boxes)
+    pass_over(policed)
 
     assert untouched(junk)
     assert count(junk) == "junk"

@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ MAX_PATH = 104
 """Longest path of a socket, in bytes; sun_path has 108, and containerd keeps to what every Unix can do."""
 
 MODE = 0o660
+_UMASK = threading.Lock()
 DIRECTORY_MODE = 0o770
 
 
@@ -78,11 +80,13 @@ def chown(path: Path, uid: int, gid: int) -> None:
 @contextmanager
 def only_for_owner() -> Iterator[None]:
     """Sockets made inside are closed to others from their first moment; a later chmod would leave a gap."""
-    before = os.umask(0o777 & ~MODE)
-    try:
-        yield
-    finally:
-        os.umask(before)
+    # The umask is the process's: two daemons that start in one process must not restore each other's.
+    with _UMASK:
+        before = os.umask(0o777 & ~MODE)
+        try:
+            yield
+        finally:
+            os.umask(before)
 
 
 def listen(path: Path, uid: int, gid: int) -> socket.socket:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
@@ -26,7 +26,7 @@ from refimpl.contract.errors import (
     Unavailable,
     Unknown,
 )
-from refimpl.contract.mounts import Mount
+from refimpl.contract.mounts import ClientMounts, Mount
 from refimpl.contract.runtimes import IO, CreateOptions, Exit, ProcessInfo, ProcessState, Status
 from refimpl.contract.scratch import Scratch
 from refimpl.contract.tasks import CreateTask, Metric
@@ -477,6 +477,7 @@ def booted(monitor: object = None, v1: object = None, v2: object = None, config:
     class Metadata:
         containers = Containers(container("c1"))
         content = Store()
+        snapshotters: ClassVar[dict[str, object]] = {}
 
     registrations = [
         Registration(EVENT, "exchange", init=given(object())),
@@ -489,7 +490,7 @@ def booted(monitor: object = None, v1: object = None, v2: object = None, config:
     registrations.append(Registration(service.type, service.id, init=configured, requires=service.requires))
     place = Path("/nowhere")
     scratch = FakeScratch(FakeHost(FakeClock()))
-    kernel = Kernel(registrations, root=place, state=place, resources={Scratch: scratch})
+    kernel = Kernel(registrations, root=place, state=place, resources={Scratch: scratch, ClientMounts: ClientMounts()})
     return kernel.boot()["io.containerd.service.v1.tasks-service"]
 
 

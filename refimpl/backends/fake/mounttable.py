@@ -120,9 +120,7 @@ class MountTable:
     def entries(self) -> list[MountEntry]:
         """The table, oldest mount first."""
         with self._lock:
-            return [
-                MountEntry(r.target, r.mount, r.point.read_only or r.point.fs.read_only) for r in self._mounted
-            ]
+            return [MountEntry(r.target, r.mount, r.point.read_only or r.point.fs.read_only) for r in self._mounted]
 
     def mount(self, target: str, mount: Mount) -> None:
         """Perform one mount.
