@@ -72,8 +72,11 @@ def judge(
         second = run(replace(wish, subjects=[f"mutant:{m.id}@area" for m in survivors]))
         for m in survivors:
             killers = _killers(second, f"mutant:{m.id}@area")
-            if killers:
-                verdict.killed_by_others[m.id] = killers
+            if any(m.clause in clauses for clauses in killers.values()):
+                # A mistake that shows only at times: its own check saw it at the second look.
+                verdict.killed.append(m.id)
+            elif killers:
+                verdict.killed_by_others[m.id] = list(killers)
             else:
                 verdict.survived.append(m.id)
     return verdict
@@ -95,8 +98,9 @@ def _sort(verdict: Verdict, mutant: Mutant, seen: Run) -> bool:
     return False
 
 
-def _killers(seen: Run, subject: str) -> list[str]:
-    return [r.name for r in seen.tally.of(subject) if r.outcome is Outcome.FAILED]
+def _killers(seen: Run, subject: str) -> dict[str, Sequence[str]]:
+    """Failed checks, with the clauses that they decide."""
+    return {r.name: r.clauses for r in seen.tally.of(subject) if r.outcome is Outcome.FAILED}
 
 
 def _missing(areas: Sequence[str], clauses: Sequence[str]) -> list[str]:

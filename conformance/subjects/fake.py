@@ -31,6 +31,9 @@ SNAPSHOTTERS = ("overlayfs", "aufs", "btrfs", "devmapper", "native", "zfs")
 ROOT, STATE = Path("/fake/root"), Path("/fake/state")
 """Directories of the fake world; nothing of these names is made on the disk."""
 
+STOP_SECONDS = 0.5
+"""How long calls under way may take to end by themselves."""
+
 _SERVICE = "io.containerd.service.v1"
 
 
@@ -108,11 +111,11 @@ class FakeSubject(OwnInstance):
         self.mounter = self._kernel.resources.get(Mounter)  # type: ignore[type-abstract]  # a Protocol is the key
 
     def close(self) -> None:
-        """End the socket and the kernel."""
+        """End the kernel and the socket, in this order: a stream hears from its plugin that it is over."""
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.close()
         self._socket.close()
-        if self._kernel is not None:
-            self._kernel.close()
-            self._kernel = None
 
     @property
     def address(self) -> str:  # type: ignore[override]  # the server is started when a check asks for its socket
@@ -194,5 +197,5 @@ class _Socket:
         """Stop serving; calls under way are cancelled."""
         server, self._server = self._server, None
         if server is not None:
-            server.stop(0).wait(5)
+            server.stop(STOP_SECONDS).wait(5)
             shutil.rmtree(self._folder, ignore_errors=True)
