@@ -118,7 +118,9 @@ def run(wish: Wish, reporter: Reporter | None = None) -> Run:
         or collector.errors
     ):
         raise UsageError(collector.errors[0] if collector.errors else f"the run broke off (pytest ended with {code!r})")
-    results = merge(collector.results)
+    # Workers report in any order; columns stand as the subjects were named.
+    place = {name: number for number, name in enumerate(wish.subjects)}
+    results = sorted(merge(collector.results), key=lambda result: place.get(result.subject, len(place)))
     return Run(wish, Tally(results), collector.identities, time.monotonic() - started, known.stale(entries, results))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,8 +119,13 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         timeout: float = TIMEOUT,
         limit: int | None = None,
+        heard: Callable[[Any], object] | None = None,
     ) -> Answer:
-        """Like ``call``, with requests from an iterator that may look at the world between two messages."""
+        """Like ``call``, with requests from an iterator that may look at the world between two messages.
+
+        Args:
+            heard: told of each answer as it comes.
+        """
         metadata = list((headers or {}).items())
         if namespace is not None:
             metadata.append(("containerd-namespace", namespace))
@@ -138,6 +143,8 @@ class Wire:
         try:
             for answer in call:
                 answers.append(answer)
+                if heard is not None:
+                    heard(answer)
                 if limit is not None and len(answers) >= limit:
                     call.cancel()
                     break

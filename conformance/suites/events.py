@@ -675,16 +675,19 @@ def test_a_lasting_stream_ends_with_the_daemon(own):
     """Rejects: a stream that ends as if all were told, or a daemon that cannot stop while somebody listens."""
     instance = own()
     wire = Wire(instance.address)
-    answers = []
-    stream = threading.Thread(
-        target=lambda: answers.append(wire.call(f"{SERVICE}/Subscribe", pb.SubscribeRequest())), daemon=True
-    )
+    answers, there = [], threading.Event()
+
+    def listen_until_the_end():
+        answers.append(wire.stream(f"{SERVICE}/Subscribe", [pb.SubscribeRequest()], heard=lambda _: there.set()))
+
+    stream = threading.Thread(target=listen_until_the_end, daemon=True)
     stream.start()
     try:
         # The stream is there as soon as it is told something; it has no other sign of life.
-        told = Ear(instance.events, [], caller=CallContext(), speaker=CallContext("ns"), namespaces=frozenset({"ns"}))
-        told()
-        told.close()
+        deadline = time.monotonic() + PATIENCE
+        while not there.wait(0.02) and time.monotonic() < deadline:
+            instance.events.publish(CallContext("ns"), "/a", OWN)
+        assert there.is_set(), "the stream is told nothing"
         instance.close()
         stream.join(PATIENCE)
         assert not stream.is_alive(), "the stream goes on without its daemon"
