@@ -1,4 +1,4 @@
-"""``serve --hide-mounts``: a client that mounts for itself has nothing to mount, and its container runs all the same."""
+"""``serve --hide-mounts``: a client that mounts for itself has nothing to mount, and its container runs anyway."""
 
 from __future__ import annotations
 
