@@ -88,7 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(group.main(given, prog_name="refimpl", standalone_mode=False) or 0)
+        status = int(group.main(given, prog_name="refimpl", standalone_mode=False) or 0)
+        # Here, where a reader who has enough is expected, and not when the interpreter ends.
+        sys.stdout.flush()
+        return status
     except typer.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, typer.Abort):

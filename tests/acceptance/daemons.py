@@ -261,6 +261,7 @@ def interpreter(user: int | None) -> str:
     """
     if user is None:
         return sys.executable
+    _open_the_way()
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())}
     for candidate in (sys.executable, f"/usr/bin/{version}"):
@@ -324,6 +325,14 @@ def _import_path() -> list[str]:
         for path in sys.path
         if path and Path(path).is_dir() and Path(path) not in {library, library / "lib-dynload"}
     ]
+
+
+def _open_the_way() -> None:
+    """Let others pass through tox's directory, which tox closes to them: our libraries lie behind it."""
+    for path in _import_path():
+        for parent in Path(path).parents:
+            if parent.name == ".tox":
+                parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def _sessions() -> dict[int, int]:
