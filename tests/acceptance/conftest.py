@@ -71,7 +71,7 @@ def plain_user() -> int | None:
     try:
         daemons.interpreter(user)
     except LookupError as error:
-        # The checkout or its Python lies where nobody may go: that is no fault of the daemon's, and nothing to mend here.
+        # The checkout or its Python lies where nobody may go: no fault of the daemon, and nothing to mend here.
         pytest.xfail(str(error))
     return user
 
