@@ -9,7 +9,7 @@ from pathlib import Path
 from conformance.author import PluginSubject
 from conformance.subjects.base import Subject, SubjectError
 
-_SNAPSHOTTER = ("prepare", "view", "commit", "mounts", "walk")
+_SNAPSHOTTER = ("prepare", "view", "commit", "mounts", "walk", "close")
 _CONTENT = ("writer", "reader", "list_statuses", "abort")
 
 
@@ -35,7 +35,8 @@ def load(spec: str) -> Subject:
         made.name = spec
         return made
     if all(hasattr(made, name) for name in _SNAPSHOTTER):
-        return PluginSubject(spec, snapshotter=made, snapshotter_id=factory_name)
+        # Made for this run alone: nobody else closes it.
+        return PluginSubject(spec, snapshotter=made, snapshotter_id=factory_name, close=made.close)
     if all(hasattr(made, name) for name in _CONTENT):
         return PluginSubject(spec, content=made)
     raise SubjectError(

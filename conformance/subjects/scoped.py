@@ -86,7 +86,7 @@ class ScopedSnapshotter:
             self._bare.cleanup(ctx)
 
     def close(self) -> None:
-        """The plugin stays open: the subject closes it."""
+        """The plugin stays open: it is closed by whoever made it."""
 
 
 class ScopedContent:

@@ -41,7 +41,7 @@ def author_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     # Nothing names our pytest plugin: installing refimpl has registered it.
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments],
-        cwd=folder, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
+        cwd=folder, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
