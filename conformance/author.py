@@ -85,7 +85,7 @@ class PluginSubject(Subject):
         snapshotter, content: the objects.
         snapshotter_id: the id under which it would be registered.
         mounter: performs its mounts; without one, checks that look into file systems are skipped.
-            ``conformance.subjects.mounter.KernelMounter()`` lets Linux do it (root).
+            ``refimpl.linux.mounter.KernelMounter()`` lets Linux do it (root).
         capabilities: further words of ``conformance.needs`` that hold (``mknod``, ``xattr``, ...).
         close: called at the end of the run.
         version: the plugin's version, for the report.

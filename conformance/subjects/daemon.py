@@ -12,12 +12,12 @@ from pathlib import Path
 from conformance.subjects import machine
 from conformance.subjects.base import Identity, OwnInstance, SubjectError
 from conformance.subjects.configuration import merged
-from conformance.subjects.mounter import KernelMounter
 from conformance.subjects.process import Command, DaemonProcess, Layout, containerd_command, refimpl_command
 from refimpl.client import Client
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError
 from refimpl.contract.snapshots import Snapshotter
+from refimpl.linux.mounter import KernelMounter
 
 PROBE_SECONDS = 5.0
 """How long a daemon may take for its first answer."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from conformance.subjects.base import Identity, Subject, SubjectError
-from conformance.subjects.mounter import KernelMounter
 from conformance.subjects.scoped import ScopedContent, ScopedSnapshotter
 from refimpl.client import Client
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError
 from refimpl.contract.snapshots import Snapshotter
+from refimpl.linux.mounter import KernelMounter
 
 PROBE_SECONDS = 5.0
 """How long a proxy may take for its first answer."""

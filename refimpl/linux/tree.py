@@ -1,28 +1,15 @@
-"""A mounter for real mounts: mount(2) through ctypes, in a scratch directory, undone whatever happens."""
+"""A tree of files on the real disk, as ``contract.mounts.RootFS``."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument
-from refimpl.contract.mounts import FileStat, FileType, Mount
-
-_FLAGS = {
-    "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "remount": 32, "noatime": 1024, "nodiratime": 2048,
-    "bind": 4096, "rbind": 4096 | 16384, "relatime": 1 << 21,
-}  # fmt: skip
-_NEUTRAL = {"rw", "defaults"}
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
-_libc = ctypes.CDLL(None, use_errno=True)
+from refimpl.contract.mounts import FileStat, FileType
 
 _TYPES = {
     stat.S_IFREG: FileType.FILE,
@@ -36,77 +23,7 @@ _TYPES = {
 _MAKE = {kind: bits for bits, kind in _TYPES.items()}
 
 
-def mount(source: str, target: str, type: str, flags: int, data: str) -> None:
-    """mount(2).
-
-    Raises:
-        OSError: with the kernel's errno.
-    """
-    if _libc.mount(source.encode(), target.encode(), type.encode(), ctypes.c_ulong(flags), data.encode() or None):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), target)
-
-
-def unmount(target: str) -> None:
-    """umount2(2), detached: open files may live on, the mount point is free at once.
-
-    Raises:
-        OSError: with the kernel's errno.
-    """
-    if _libc.umount2(target.encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), target)
-
-
-class KernelMounter:
-    """A ``contract.mounts.Mounter`` that lets Linux mount. Needs root.
-
-    Args:
-        scratch: where mount points are made; a directory of its own is made there for each.
-    """
-
-    def __init__(self, scratch: Path | None = None) -> None:
-        self._scratch = scratch
-
-    @contextmanager
-    def mounted(self, ctx: CallContext, mounts: Sequence[Mount], *, read_only: bool = False) -> Iterator[DiskFS]:
-        """See ``contract.mounts.Mounter.mounted``."""
-        target = tempfile.mkdtemp(prefix="conformance-mount-", dir=self._scratch)
-        done = 0
-        try:
-            for each in mounts:
-                self._mount(each, target, read_only)
-                done += 1
-            yield DiskFS(target)
-        finally:
-            for _ in range(done):
-                unmount(target)
-            # rmdir, not rmtree: if an unmount failed, what lies below is the subject's, not ours.
-            if done:
-                os.rmdir(target)
-            else:
-                shutil.rmtree(target)
-
-    def _mount(self, each: Mount, target: str, read_only: bool) -> None:
-        flags, data = 0, []
-        for option in each.options:
-            if option in _FLAGS:
-                flags |= _FLAGS[option]
-            elif option not in _NEUTRAL:
-                data.append(option)
-        if each.target:
-            raise InvalidArgument(f"mount target {each.target!r} is not supported here")
-        if read_only:
-            flags |= _FLAGS["ro"]
-        if flags & _FLAGS["bind"]:
-            mount(each.source, target, "", flags & ~_FLAGS["ro"], "")
-            if flags & _FLAGS["ro"]:
-                mount("", target, "", flags | _FLAGS["remount"], "")
-        else:
-            mount(each.source, target, each.type, flags, ",".join(data))
-
-
-class DiskFS:
+class DirectoryTree:
     """A ``contract.mounts.RootFS`` over a directory of the real disk.
 
     For checks, which walk only trees that they made themselves: paths are joined to the root without resolving
