@@ -205,19 +205,19 @@ class Daemon:
 
 
 def containerd(base: Path) -> Daemon:
-    """The installed containerd; needs root."""
+    """The installed containerd; needs root. May share its base with a ``refimpl`` that does not run meanwhile."""
     daemon = Daemon(["containerd", "--config", str(base / "config.toml")], base)
     _make_directories(daemon)
     write_config(daemon)
     return daemon
 
 
-def refimpl(base: Path, user: int | None = None, *, config: bool = True) -> Daemon:
-    """``refimpl serve`` on fakes, as a user of one's choice, with the same configuration file or without any."""
+def refimpl(base: Path, user: int | None = None, *, config: bool = True, backends: str = "fake") -> Daemon:
+    """``refimpl serve``, as a user of one's choice, with the same configuration file or without any."""
     daemon = Daemon([], base, user, {"PYTHONPATH": os.pathsep.join(_import_path())})
     _make_directories(daemon)
     places = ["--root", str(daemon.root), "--state", str(daemon.state), "--address", str(daemon.socket)]
-    daemon.command = [interpreter(user), "-c", _REFIMPL, "serve", "--backends", "fake", *places]
+    daemon.command = [interpreter(user), "-c", _REFIMPL, "serve", "--backends", backends, *places]
     if config:
         write_config(daemon)
         daemon.command = [*daemon.command, "--config", str(base / "config.toml")]
@@ -306,7 +306,7 @@ def ctr_version() -> str:
 def _make_directories(daemon: Daemon) -> None:
     daemon.base.mkdir(parents=True, exist_ok=True)
     daemon.base.chmod(0o755)
-    daemon.work.mkdir()
+    daemon.work.mkdir(exist_ok=True)
     if daemon.user is not None:
         for path in (daemon.base, daemon.work):
             os.chown(path, daemon.user, daemon.user)
