@@ -1,0 +1,1 @@
+"""Measurements beside the real containerd; not part of the tests, which hold no timed assertion."""
