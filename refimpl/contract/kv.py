@@ -106,8 +106,11 @@ class Store(Protocol):
 class StoreFactory(Protocol):
     """Opens databases: whoever assembles the plugins decides with it which engine they use."""
 
-    def open(self, path: Path) -> Store:
+    def open(self, path: Path, *, timeout: float = 0.0) -> Store:
         """Open the database that lives at ``path``, made if missing.
+
+        Args:
+            timeout: seconds to wait for another process that holds it; 0 waits for ever (MET-016, MET-017).
 
         Raises:
             Unavailable: another process holds it.

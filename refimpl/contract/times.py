@@ -49,6 +49,22 @@ def parse_rfc3339(text: str) -> int:
     return seconds * SECOND + int(f"{match['fraction'] or '':0<9}"[:9])
 
 
+def format_rfc3339(instant: int) -> str:
+    """An instant in UTC, with as many digits of nanoseconds as there are: Go's ``RFC3339Nano``.
+
+    Args:
+        instant: Unix nanoseconds, in the years 1 to 9999.
+
+    Raises:
+        OverflowError: in another year.
+    """
+    seconds, nanoseconds = divmod(instant, SECOND)
+    # By parts: a datetime has microseconds only. isoformat, because strftime does not pad the year 1 on Linux.
+    whole = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    fraction = f".{nanoseconds:09}".rstrip("0").rstrip(".")
+    return f"{whole}{fraction}Z"
+
+
 class Clock(Protocol):
     """Where plugins get the time. The fake one is moved by hand, so that a test owns time."""
 

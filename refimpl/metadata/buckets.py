@@ -1,6 +1,6 @@
 """The tree of the metadata database, schema v1, with the ways to walk in it.
 
-``bucket/`` holds what is indented below it; values are named by their encoding (``refimpl.metadata.encoding``). Names
+``bucket/`` holds what is indented below it; values are named by their encoding (``refimpl.contract.encoding``). Names
 are raw UTF-8. To be changed together with the code, and never without a migration (MET-030 to 042)::
 
     v1/
@@ -67,9 +67,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from refimpl.contract import kv
+from refimpl.contract.encoding import decode_time, encode_time
 from refimpl.contract.errors import Unknown
 from refimpl.contract.times import ZERO_TIME
-from refimpl.metadata.encoding import decode_time, encode_time
 
 SCHEMA = b"v1"
 VERSION = b"version"

@@ -13,13 +13,13 @@ from dataclasses import replace
 from refimpl.contract import kv
 from refimpl.contract.containers import Container, RuntimeInfo
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import decode_any, encode_any
 from refimpl.contract.errors import AlreadyExists, InvalidArgument, NotFound, Unknown
 from refimpl.contract.fieldpaths import map_key, with_key
 from refimpl.contract.identifiers import validate_identifier
 from refimpl.contract.types import TypedAny
 from refimpl.metadata import adaptors, buckets, labels
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import decode_any, encode_any
 
 _MUTABLE = ("labels", "spec", "extensions", "image", "snapshotkey")
 """What an update without paths replaces; each is a path of its own too."""

@@ -22,16 +22,16 @@ from functools import partial
 from refimpl.contract import content, kv
 from refimpl.contract.context import CallContext
 from refimpl.contract.digest import validate as validate_digest
+from refimpl.contract.encoding import decode_varint, encode_time
 from refimpl.contract.errors import AlreadyExists, ContainerdError, InvalidArgument, NotFound, Unknown
 from refimpl.contract.filters import Adaptor, map_value
 from refimpl.contract.filters import parse as parse_filters
+from refimpl.contract.quoting import quoted
 from refimpl.contract.times import SECOND
 from refimpl.metadata import buckets, leases
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import decode_varint, encode_time
 from refimpl.metadata.labels import updated, validated
 from refimpl.metadata.locks import SharedLock
-from refimpl.metadata.quoting import quoted
 from refimpl.metadata.writer import NamespacedWriter, SharedUpload
 
 SHARED = "shared"
@@ -191,6 +191,9 @@ class NamespacedContentStore:
             for digest in [info.digest for info in self._backend.walk(ctx)]:
                 if digest not in digests:
                     _drop("content", digest, partial(self._backend.delete, ctx, digest))
+            if isinstance(self._backend, content.IngestSweeper):
+                self._backend.sweep_ingests(ctx, refs)
+                return
             for ref in [status.ref for status in self._backend.list_statuses(ctx)]:
                 if ref not in refs:
                     _drop("ingest", ref, partial(self._backend.abort, ctx, ref))

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from refimpl.contract import digest, kv
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import decode_varint, encode_varint
 from refimpl.contract.errors import AlreadyExists, InvalidArgument, NotFound, Unknown
 from refimpl.contract.fieldpaths import map_key, with_key
 from refimpl.contract.images import Image
 from refimpl.contract.types import Descriptor
 from refimpl.metadata import adaptors, buckets, labels
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import decode_varint, encode_varint
 
 
 class ImageStore:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from refimpl.contract.errors import InvalidArgument
 from refimpl.contract.fieldpaths import map_key, with_key
 from refimpl.contract.identifiers import validate_labels
-from refimpl.metadata.quoting import quoted
+from refimpl.contract.quoting import quoted
 
 _INHERITED_PREFIX = "containerd.io/snapshot/"
 SNAPSHOT_REF = "containerd.io/snapshot.ref"

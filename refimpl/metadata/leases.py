@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 
 from refimpl.contract import digest, kv
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import encode_time
 from refimpl.contract.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from refimpl.contract.leases import Lease, Resource
 from refimpl.metadata import adaptors, buckets
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import encode_time
 
 
 class LeaseManager:

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from refimpl.contract import kv
+from refimpl.contract.encoding import DecodeError, decode_varint, encode_varint
 from refimpl.metadata import buckets
-from refimpl.metadata.encoding import DecodeError, decode_varint, encode_varint
 
 _OLD_INGESTS = b"ingest"
 

@@ -7,17 +7,19 @@ Exports ``policy`` and ``path`` (MET-002). Clauses MET-001 to 060.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from refimpl.contract.containers import ContainerStore
 from refimpl.contract.content import ContentStore
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument
+from refimpl.contract.errors import InvalidArgument, Unavailable, Unknown
 from refimpl.contract.gc import CollectionStats
 from refimpl.contract.images import ImageStore
-from refimpl.contract.kv import StoreFactory
+from refimpl.contract.kv import Store, StoreFactory
 from refimpl.contract.leases import LeaseManager
 from refimpl.contract.namespaces import NamespaceStore
 from refimpl.contract.snapshots import Snapshotter
@@ -32,6 +34,12 @@ CONTENT_TYPE = "io.containerd.content.v1"
 SNAPSHOTTER_TYPE = "io.containerd.snapshotter.v1"
 
 DATABASE = "meta.db"
+
+OPEN_TIMEOUT = "io.containerd.timeout.bolt.open"
+"""The entry of ``[timeouts]`` that limits the wait for the lock; 0 does not."""
+
+TELL_SECONDS = 10.0
+"""After so long a wait the log says so, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +107,25 @@ def init(ic: InitContext) -> Metadata:
     ic.log.info("metadata content store policy set", extra={"fields": {"policy": policy}})
     path = ic.root / DATABASE
     ic.exports["path"] = str(path)
-    return Metadata(Database(ic.resource(StoreFactory).open(path), ic.clock), content, snapshotters, policy)  # type: ignore[type-abstract]  # resources are asked for by Protocol
+    return Metadata(Database(_open(ic, path), ic.clock), content, snapshotters, policy)
+
+
+def _open(ic: InitContext, path: Path) -> Store:
+    """The database, as soon as no other daemon has it (MET-016); within the time that the configuration sets (MET-017).
+
+    A client of the one that waits sees no socket; the log says why.
+    """
+    factory = ic.resource(StoreFactory)  # type: ignore[type-abstract]  # resources are asked for by Protocol
+    told = {"extra": {"fields": {"plugin": "bolt"}}}
+    patience = threading.Timer(TELL_SECONDS, ic.log.warning, ("waiting for response from boltdb open",), told)
+    patience.daemon = True
+    patience.start()
+    try:
+        return factory.open(path, timeout=ic.timeouts.get(OPEN_TIMEOUT, 0.0))
+    except Unavailable as error:
+        raise Unknown("timeout") from error
+    finally:
+        patience.cancel()
 
 
 def _working_snapshotters(ic: InitContext) -> dict[str, Snapshotter]:

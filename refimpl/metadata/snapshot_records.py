@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from refimpl.contract import kv
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unknown
+from refimpl.contract.quoting import quoted
 from refimpl.contract.snapshots import Info
 from refimpl.metadata import buckets, leases
-from refimpl.metadata.quoting import quoted
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,13 +32,13 @@ from refimpl.contract.errors import (
 from refimpl.contract.filters import Adaptor, Filter, map_value
 from refimpl.contract.filters import parse as parse_filters
 from refimpl.contract.mounts import Mount
+from refimpl.contract.quoting import quoted
 from refimpl.contract.snapshots import Info, Kind, Snapshotter, Usage
 from refimpl.metadata import buckets
 from refimpl.metadata.database import Database
 from refimpl.metadata.labels import SNAPSHOT_REF, inherited, updated, validated
 from refimpl.metadata.locks import SharedLock
 from refimpl.metadata.pruning import prune
-from refimpl.metadata.quoting import quoted
 from refimpl.metadata.snapshot_records import Creation, SnapshotRecords, read_info
 
 _log = logging.getLogger(__name__)

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from refimpl.contract import content, kv
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import encode_varint
 from refimpl.contract.errors import AlreadyExists, FailedPrecondition
+from refimpl.contract.quoting import quoted
 from refimpl.metadata import buckets, leases
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import encode_varint
 from refimpl.metadata.labels import validated
 from refimpl.metadata.locks import SharedLock
-from refimpl.metadata.quoting import quoted
 
 _COPY_CHUNK = 1 << 20
 """Bytes copied at a time when a shared upload gets bytes of its own."""

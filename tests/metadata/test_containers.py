@@ -11,6 +11,7 @@ from refimpl.backends.fake.clock import FakeClock
 from refimpl.backends.fake.kv import MemoryStore
 from refimpl.contract.containers import Container, ContainerStore, RuntimeInfo
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import encode_time
 from refimpl.contract.errors import (
     AlreadyExists,
     ContainerdError,
@@ -22,7 +23,6 @@ from refimpl.contract.errors import (
 from refimpl.contract.types import TypedAny
 from refimpl.metadata.containers import ContainerStore as Containers
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import encode_time
 from tests.metadata.trees import dump, records
 
 CTX = CallContext(namespace="t")

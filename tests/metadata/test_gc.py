@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from refimpl.contract.containers import Container, RuntimeInfo
 from refimpl.contract.content import Info as ContentInfo
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import DecodeError
 from refimpl.contract.errors import AlreadyExists, NotFound
 from refimpl.contract.images import Image
 from refimpl.contract.leases import Resource
@@ -22,7 +23,6 @@ from refimpl.contract.times import SECOND, parse_rfc3339
 from refimpl.contract.types import Descriptor, TypedAny
 from refimpl.metadata import buckets
 from refimpl.metadata.content import INGEST_LIFETIME
-from refimpl.metadata.encoding import DecodeError
 from refimpl.metadata.references import Node, Reference, references, roots
 from tests.metadata.graphs import CONTENT_REF, GRAPHS, PAST, ROOT, SNAPSHOT_REF, Graph, Stores, build, survivors
 from tests.metadata.world import CTX, OTHER, World, digest_of, make_world

@@ -9,6 +9,7 @@ import pytest
 from refimpl.backends.fake.clock import FakeClock
 from refimpl.backends.fake.kv import MemoryStore
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import encode_time
 from refimpl.contract.errors import (
     AlreadyExists,
     ContainerdError,
@@ -20,7 +21,6 @@ from refimpl.contract.errors import (
 from refimpl.contract.images import Image, ImageStore
 from refimpl.contract.types import Descriptor
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import encode_time
 from refimpl.metadata.images import ImageStore as Images
 from tests.metadata.trees import dump, records
 

@@ -7,6 +7,7 @@ import pytest
 from refimpl.backends.fake.clock import FakeClock
 from refimpl.backends.fake.kv import MemoryStore
 from refimpl.contract.context import CallContext
+from refimpl.contract.encoding import encode_time
 from refimpl.contract.errors import (
     AlreadyExists,
     ContainerdError,
@@ -19,7 +20,6 @@ from refimpl.contract.errors import (
 from refimpl.contract.leases import Lease, LeaseManager, Resource
 from refimpl.metadata import leases as held
 from refimpl.metadata.database import Database
-from refimpl.metadata.encoding import encode_time
 from refimpl.metadata.leases import LeaseManager as Leases
 from tests.metadata.trees import dump, records
 

@@ -11,69 +11,27 @@ Clauses SNX-001 to SNX-071, SNP-009 to SNP-085. Twins: refimpl.backends.real.sna
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from refimpl.backends.fake.host import FakeHost
 from refimpl.backends.fake.snapshotters.directories import AufsLayers, NativeLayers, OverlayLayers
-from refimpl.backends.fake.snapshotters.snapshotter import LayeredSnapshotter, Layers
+from refimpl.backends.fake.snapshotters.snapshotter import FakeSnapshotter
 from refimpl.backends.fake.snapshotters.volumes import BtrfsLayers, DevmapperLayers, ZfsLayers
 from refimpl.kernel import InitContext, Registration, hookimpl
+from refimpl.snapshots.config import Config, DevmapperConfig, OverlayConfig
+from refimpl.snapshots.layered import Layers
 
 TYPE = "io.containerd.snapshotter.v1"
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The section of aufs, btrfs, native and zfs.
-
-    Attributes:
-        root_path: where everything is kept; empty for the plugin's own directory (SNX-003).
-    """
-
-    root_path: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OverlayConfig(Config):
-    """The section of overlayfs (SNX-006).
-
-    Attributes:
-        upperdir_label: answer with a label that says where the layer is.
-    """
-
-    upperdir_label: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DevmapperConfig(Config):
-    """The section of devmapper (SNX-046).
-
-    Attributes:
-        pool_name: the thin pool.
-        base_image_size: size of a device, such as ``10GB``.
-        async_remove: delete devices in Cleanup only.
-        discard_blocks: discard a device's blocks before it is removed; a fake device has none.
-        fs_type: ext4 or xfs.
-        fs_options: options for mkfs; nothing runs it here.
-    """
-
-    pool_name: str = ""
-    base_image_size: str = ""
-    async_remove: bool = False
-    discard_blocks: bool = False
-    fs_type: str = ""
-    fs_options: str = ""
 
 
 def _init(make: Callable[[FakeHost, str, Config], Layers], *, exported: bool = True) -> Callable[[InitContext], object]:
     """What the six have in common when they start."""
 
-    def init(ic: InitContext) -> LayeredSnapshotter:
+    def init(ic: InitContext) -> FakeSnapshotter:
         root = ic.config.root_path or str(ic.root)
         if exported:
             ic.exports["root"] = root
         host = ic.resource(FakeHost)
-        return LayeredSnapshotter(host, make(host, root, ic.config))
+        return FakeSnapshotter(host, make(host, root, ic.config))
 
     return init
 

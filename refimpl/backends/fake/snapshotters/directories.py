@@ -14,16 +14,16 @@ Clauses SNX-007 to SNX-024, SNX-029 to SNX-036, SNX-071.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from refimpl.backends.fake.fs_inode import clone_tree
 from refimpl.backends.fake.host import FakeHost
-from refimpl.backends.fake.snapshotters.records import Record, Snapshot
-from refimpl.backends.fake.snapshotters.snapshotter import Prefixes, with_label
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import Unimplemented
 from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Info, Kind, Usage
+from refimpl.snapshots.layered import Prefixes, with_label
+from refimpl.snapshots.records import Record, Snapshot
 
 UPPERDIR_LABEL = "containerd.io/snapshot/overlay.upperdir"
 """Where the layer is, if the configuration asks for the label (SNX-022)."""
@@ -61,14 +61,20 @@ class _Directories:
         """The record as it is."""
         return record.info
 
-    def _remove_directory(self, name: str) -> None:
-        path = f"{self._snapshots}/{name}"
-        if self._host.fs.exists(path):
-            self._host.fs.rmtree(path)
+    def undo(self, snapshot: Snapshot) -> None:
+        """Delete the directory."""
+        self.discard([str(snapshot.id)])
 
-    def cleanup(self, live: frozenset[int]) -> None:
+    def strays(self, live: frozenset[int]) -> Sequence[str]:
         """Refuse: what was removed is gone already (SNX-035)."""
         raise Unimplemented
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Delete entries; one that is missing is no error (SNX-035)."""
+        for name in names:
+            path = f"{self._snapshots}/{name}"
+            if self._host.fs.exists(path):
+                self._host.fs.rmtree(path)
 
 
 class OverlayLayers(_Directories):
@@ -116,19 +122,18 @@ class OverlayLayers(_Directories):
         lower = ":".join(self._fs(id) for id in snapshot.parents)
         return Mount("overlay", "overlay", options=(*self._common, *own, f"lowerdir={lower}"))
 
-    def usage(self, snapshot: Snapshot) -> Usage:
+    def usage(self, ctx: CallContext, snapshot: Snapshot) -> Usage:
         """The layer's own directory, whiteouts included (SNX-024)."""
         return disk_usage(self._host, self._fs(snapshot.id))
 
-    def remove(self, record: Record) -> None:
-        """Leave the directory for ``cleanup`` (SNX-019)."""
+    def remove(self, record: Record) -> Sequence[str]:
+        """Leave the directory for the next clean-up (SNX-019)."""
+        return ()
 
-    def cleanup(self, live: frozenset[int]) -> None:
-        """Delete every entry that is no live snapshot's, whatever it is (SNX-021)."""
+    def strays(self, live: frozenset[int]) -> Sequence[str]:
+        """Every entry that is no live snapshot's, whatever it is (SNX-021)."""
         names = {str(id) for id in live}
-        for name in self._host.fs.listdir(self._snapshots):
-            if name not in names:
-                self._remove_directory(name)
+        return [name for name in self._host.fs.listdir(self._snapshots) if name not in names]
 
     def shown(self, record: Record) -> Info:
         """With the label that says where the layer is, if asked for (SNX-022)."""
@@ -184,10 +189,10 @@ class NativeLayers(_Directories):
             return [Mount("bind", self._path(source), options=("rbind", "ro"))]
         return [Mount("bind", self._path(snapshot.id), options=("rbind", "rw"))]
 
-    def usage(self, snapshot: Snapshot) -> Usage:
+    def usage(self, ctx: CallContext, snapshot: Snapshot) -> Usage:
         """The whole copy (SNX-034)."""
         return disk_usage(self._host, self._path(snapshot.id))
 
-    def remove(self, record: Record) -> None:
-        """Delete the copy at once; one that is missing is no error (SNX-035)."""
-        self._remove_directory(str(record.id))
+    def remove(self, record: Record) -> Sequence[str]:
+        """The copy goes at once (SNX-035)."""
+        return [str(record.id)]

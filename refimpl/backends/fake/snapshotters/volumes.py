@@ -8,20 +8,20 @@ Clauses SNX-037 to SNX-069.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from refimpl.backends.fake.fs import DiskFS
 from refimpl.backends.fake.fs_inode import Inode, clone_tree, stat_of, tree
 from refimpl.backends.fake.host import FakeHost
 from refimpl.backends.fake.mounttable import Volume
-from refimpl.backends.fake.snapshotters.records import Record, Snapshot
-from refimpl.backends.fake.snapshotters.snapshotter import Prefixes
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import FailedPrecondition, Unimplemented, Unknown
+from refimpl.contract.errors import FailedPrecondition, Unimplemented
 from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Info, Kind, Usage
+from refimpl.snapshots.config import check_fs_type, check_size
+from refimpl.snapshots.layered import Prefixes
+from refimpl.snapshots.records import Record, Snapshot
 
 FSTYPE_LABEL = "containerd.io/snapshot/devmapper/fstype"
 """The type of the file system on a thin device and on all that are cloned from it (SNX-054)."""
@@ -73,9 +73,15 @@ class _Volumes:
         """The record as it is."""
         return record.info
 
-    def cleanup(self, live: frozenset[int]) -> None:
+    def undo(self, snapshot: Snapshot) -> None:
+        """Unheard of: a transaction in memory is committed or refused before anything is made."""
+
+    def strays(self, live: frozenset[int]) -> Sequence[str]:
         """Refuse: what was removed is gone already."""
         raise Unimplemented
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Volumes are taken away inside the transaction: nothing is left for later."""
 
     def _mount_root(self, type: str, source: str, mode: int) -> Volume:
         """ROOT as a mounted file system, unless an earlier kernel on this host has mounted it."""
@@ -135,7 +141,7 @@ class BtrfsLayers(_Volumes):
         mode = ("ro",) if snapshot.kind is Kind.VIEW else ()
         return [Mount("btrfs", self._device, options=(f"subvolid={number}", *mode))]
 
-    def usage(self, snapshot: Snapshot) -> Usage:
+    def usage(self, ctx: CallContext, snapshot: Snapshot) -> Usage:
         """What differs from the parent; the whole tree without one (SNX-042)."""
         _, root = self._host.mounts.origin(self._path(snapshot.kind, snapshot.id))
         if not snapshot.parents:
@@ -151,9 +157,10 @@ class BtrfsLayers(_Volumes):
         self._subvolume(self._path(Kind.COMMITTED, snapshot.id), source=active, read_only=True)
         self._delete(active)
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: Record) -> Sequence[str]:
         """Delete the subvolume (SNX-043)."""
         self._delete(self._path(record.kind, record.id))
+        return ()
 
 
 def _device_of(host: FakeHost, root: str) -> str:
@@ -186,7 +193,7 @@ class DevmapperLayers(_Volumes):
         pool: the pool's name; empty for a default one.
         size: of a device, such as ``10GB``; empty for a default one. Not enforced.
         fs_type: of fresh devices; empty for ext4.
-        async_remove: delete devices in ``cleanup`` only.
+        async_remove: delete devices in the next clean-up only.
 
     Raises:
         Unknown: a size or type that the real plugin refuses (SNX-047, SNX-048).
@@ -203,10 +210,9 @@ class DevmapperLayers(_Volumes):
         async_remove: bool = False,
     ) -> None:
         super().__init__(host, root)
-        if size and not re.fullmatch(r"\d+(\.\d+)? ?([kKmMgGtTpP]?[iI]?[bB]?)", size):
-            raise Unknown(f"failed to parse base image size: '{size}': invalid size: '{size}'")
-        if fs_type not in {"", "ext4", "xfs"}:
-            raise Unknown(f'unsupported Filesystem Type: "{fs_type}"')
+        if size:
+            check_size(size)
+        check_fs_type(fs_type)
         self._pool_name = pool or DEFAULT_POOL
         self._fs_type = fs_type or "ext4"
         self._async = async_remove
@@ -247,7 +253,7 @@ class DevmapperLayers(_Volumes):
     def _mapped(self, id: int) -> int:
         return _EMPTY_EXT4 + _bytes(tree(self._pool.devices[id].trees[0].root), 8)
 
-    def usage(self, snapshot: Snapshot) -> Usage:
+    def usage(self, ctx: CallContext, snapshot: Snapshot) -> Usage:
         """Mapped bytes less the parent's; inodes are not counted (SNX-056)."""
         below = self._mapped(snapshot.parents[0]) if snapshot.parents else 0
         return Usage(max(0, self._mapped(snapshot.id) - below), 0)
@@ -256,8 +262,8 @@ class DevmapperLayers(_Volumes):
         """Deactivate the device; the volume stays in the pool (SNX-055)."""
         self._host.volumes.pop(self._source(snapshot.id), None)
 
-    def remove(self, record: Record) -> None:
-        """Delete the device, or mark it for ``cleanup`` (SNX-058, SNX-059).
+    def remove(self, record: Record) -> Sequence[str]:
+        """Delete the device, or mark it for the next clean-up (SNX-058, SNX-059).
 
         Raises:
             FailedPrecondition: the device is mounted.
@@ -269,15 +275,17 @@ class DevmapperLayers(_Volumes):
         self._pool.removed.add(record.id)
         if not self._async:
             self._delete_removed()
+        return ()
 
     def _delete_removed(self) -> None:
         for id in self._pool.removed:
             self._pool.devices.pop(id, None)
         self._pool.removed.clear()
 
-    def cleanup(self, live: frozenset[int]) -> None:
+    def strays(self, live: frozenset[int]) -> Sequence[str]:
         """Delete what was marked; nothing to do without async_remove (SNX-059)."""
         self._delete_removed()
+        return ()
 
 
 class ZfsLayers(_Volumes):
@@ -310,7 +318,7 @@ class ZfsLayers(_Volumes):
         mode = ("ro",) if snapshot.kind is Kind.VIEW else ()
         return [Mount("zfs", self._source(snapshot.id), options=mode)]
 
-    def usage(self, snapshot: Snapshot) -> Usage:
+    def usage(self, ctx: CallContext, snapshot: Snapshot) -> Usage:
         """What the dataset uses by itself; inodes are not known (SNX-068)."""
         root = self._host.volumes[self._source(snapshot.id)].trees[0].root
         if not snapshot.parents:
@@ -324,7 +332,8 @@ class ZfsLayers(_Volumes):
         disk.read_only = True
         self._host.volumes[self._frozen(snapshot.id)] = Volume("zfs", {0: disk})
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: Record) -> Sequence[str]:
         """Destroy the dataset and its snapshot (SNX-069)."""
         self._host.volumes.pop(self._frozen(record.id), None)
         del self._host.volumes[self._source(record.id)]
+        return ()

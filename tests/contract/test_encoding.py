@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refimpl.contract import encoding
 from refimpl.contract.times import SECOND, ZERO_TIME
 from refimpl.contract.types import TypedAny
-from refimpl.metadata import encoding
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 

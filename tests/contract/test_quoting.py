@@ -1,4 +1,4 @@
-"""Names between quotes (refimpl.metadata.quoting): on one line, and read back by the filter language."""
+"""Names between quotes (refimpl.contract.quoting): on one line, and read back by the filter language."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.contract.filters import parse
-from refimpl.metadata.quoting import quoted
+from refimpl.contract.quoting import quoted
 
 
 @pytest.mark.parametrize(
