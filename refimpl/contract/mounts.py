@@ -52,6 +52,19 @@ class ClientMounts:
     told: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class TemporaryMounts:
+    """Where mounts are made that last as long as a call: a resource of the kernel (DMN-022, MNT-024).
+
+    A daemon says a place of its own, which its next start empties: what a killed one left mounted is found there.
+
+    Attributes:
+        directory: where the mount points are made; empty for the place of temporary files.
+    """
+
+    directory: str = ""
+
+
 class FileType(Enum):
     """What a directory entry is."""
 
@@ -199,7 +212,8 @@ class Mounter(Protocol):
         """The file system that ``mounts``, performed in order, make; unmounted again on leaving, also on failure.
 
         The mounts stack on one directory (MNT-002), made for this call and removed after it (MNT-024, MNT-025).
-        An empty list of mounts is an empty directory that is thrown away (MNT-004).
+        An empty list of mounts is an empty directory that is thrown away (MNT-004), unless something is left in it
+        (MNT-025).
 
         Args:
             read_only: drop the means to write from every mount of the list (MNT-027).

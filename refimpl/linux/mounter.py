@@ -1,70 +1,61 @@
-"""A mounter for real mounts, in a scratch directory, undone whatever happens."""
+"""Temporary mounts of the machine's own kernel, undone whatever happens."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument
+from refimpl.contract.mount_options import read_only_mounts
 from refimpl.contract.mounts import Mount
-from refimpl.linux.mount import mount, unmount
+from refimpl.linux.mounting import mount_all, unmount_all
 from refimpl.linux.tree import DirectoryTree
-
-_FLAGS = {
-    "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "remount": 32, "noatime": 1024, "nodiratime": 2048,
-    "bind": 4096, "rbind": 4096 | 16384, "relatime": 1 << 21,
-}  # fmt: skip
-_NEUTRAL = {"rw", "defaults"}
 
 
 class KernelMounter:
     """A ``contract.mounts.Mounter`` that lets Linux mount. Needs root.
 
     Args:
-        scratch: where mount points are made; a directory of its own is made there for each.
+        scratch: where mount points are made; a directory of its own is made there for each (MNT-024). By default the
+            place of temporary files.
     """
 
     def __init__(self, scratch: Path | None = None) -> None:
-        self._scratch = scratch
+        self._scratch = scratch or Path(tempfile.gettempdir())
 
     @contextmanager
     def mounted(self, ctx: CallContext, mounts: Sequence[Mount], *, read_only: bool = False) -> Iterator[DirectoryTree]:
-        """See ``contract.mounts.Mounter.mounted``."""
-        target = tempfile.mkdtemp(prefix="refimpl-mount-", dir=self._scratch)
-        done = 0
-        try:
-            for each in mounts:
-                self._mount(each, target, read_only)
-                done += 1
-            yield DirectoryTree(target)
-        finally:
-            for _ in range(done):
-                unmount(target)
-            # rmdir, not rmtree: if an unmount failed, what lies below is the subject's, not ours.
-            if done:
-                os.rmdir(target)
-            else:
-                shutil.rmtree(target)
+        """See ``contract.mounts.Mounter.mounted``.
 
-    def _mount(self, each: Mount, target: str, read_only: bool) -> None:
-        flags, data = 0, []
-        for option in each.options:
-            if option in _FLAGS:
-                flags |= _FLAGS[option]
-            elif option not in _NEUTRAL:
-                data.append(option)
-        if each.target:
-            raise InvalidArgument(f"mount target {each.target!r} is not supported here")
-        if read_only:
-            flags |= _FLAGS["ro"]
-        if flags & _FLAGS["bind"]:
-            mount(each.source, target, "", flags & ~_FLAGS["ro"], "")
-            if flags & _FLAGS["ro"]:
-                mount("", target, "", flags | _FLAGS["remount"], "")
-        else:
-            mount(each.source, target, each.type, flags, ",".join(data))
+        What is opened in the tree has to be closed before the block ends: an open file keeps the mount busy.
+
+        Raises:
+            OSError: besides what mounting gives, EBUSY on leaving while a file in the tree is open (MNT-022); then the
+                mount and its directory stay.
+        """
+        ctx.check()
+        target = self._new_directory()
+        try:
+            mount_all(read_only_mounts(mounts) if read_only else mounts, target)
+            try:
+                with DirectoryTree(target) as tree:
+                    yield tree
+            finally:
+                unmount_all(target)
+        finally:
+            # Never recursively: should an unmount have failed, what lies below is a snapshot's (MNT-025).
+            with suppress(OSError):
+                os.rmdir(target)
+
+    def _new_directory(self) -> str:
+        while True:
+            target = self._scratch / f"containerd-mount{secrets.randbelow(1 << 32)}"
+            try:
+                target.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            return str(target)

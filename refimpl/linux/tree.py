@@ -1,144 +1,273 @@
-"""A tree of files on the real disk, as ``contract.mounts.RootFS``."""
+"""A directory of the real disk as ``contract.mounts.RootFS``: the one tree, for layers that nobody vouches for as well.
+
+Every operation stays below the root, whatever symlinks, ``..`` or races the tree holds. The way to an entry is opened
+by ``open_below``, inside the root; what is done then is done to a name in the open directory, without following it, or
+to the open entry. No path is remembered between two operations, since somebody else may rename in between.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import stat
+import weakref
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import BinaryIO, cast
+from types import TracebackType
+from typing import BinaryIO, Self, cast
 
 from refimpl.contract.mounts import FileStat, FileType
+from refimpl.linux.confined import open_below
+from refimpl.linux.entry import TYPE_BITS, Entry, file_stat
+from refimpl.linux.removal import remove_tree
 
-_TYPES = {
-    stat.S_IFREG: FileType.FILE,
-    stat.S_IFDIR: FileType.DIRECTORY,
-    stat.S_IFLNK: FileType.SYMLINK,
-    stat.S_IFCHR: FileType.CHAR,
-    stat.S_IFBLK: FileType.BLOCK,
-    stat.S_IFIFO: FileType.FIFO,
-    stat.S_IFSOCK: FileType.SOCKET,
-}
-_MAKE = {kind: bits for bits, kind in _TYPES.items()}
+_WRITE = {"wb": os.O_WRONLY | os.O_TRUNC, "ab": os.O_WRONLY | os.O_APPEND, "r+b": os.O_RDWR}
+_READ_AHEAD = 1 << 18
 
 
 class DirectoryTree:
-    """A ``contract.mounts.RootFS`` over a directory of the real disk.
+    """A ``contract.mounts.RootFS`` over a directory of the real disk. Thread-safe as far as the disk is.
 
-    For checks, which walk only trees that they made themselves: paths are joined to the root without resolving
-    symlinks in the middle.
+    Holds the root open until ``close`` (or until nobody has the tree any more): before that a mount point can only be
+    unmounted lazily.
+
+    Args:
+        root: a path of the host, followed as the host follows it.
+
+    Raises:
+        OSError: there is no such directory.
     """
 
     def __init__(self, root: str) -> None:
-        self._root = root
+        self._root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._root)
 
-    def _at(self, path: str) -> str:
-        return os.path.join(self._root, path.lstrip("/")) if path.strip("/") else self._root
+    def close(self) -> None:
+        """Let go of the root; a second time does nothing. Files that were opened stay open."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def _entry(self, path: str) -> Entry:
+        """Where the last name of a path is to be found; ``.`` for the root and for what ends in ``..``."""
+        directory, _, name = path.rstrip("/").rpartition("/")
+        if name in {"", ".", ".."}:
+            directory, name = path, "."
+        try:
+            return Entry(open_below(self._root, directory, os.O_PATH | os.O_DIRECTORY), name, path)
+        except OSError as error:
+            error.filename = path
+            raise
+
+    # --- looking
 
     def listdir(self, path: str) -> list[str]:
-        return sorted(os.listdir(self._at(path)), key=os.fsencode)
+        """Names in a directory, sorted by byte order."""
+        fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return sorted(os.listdir(fd), key=os.fsencode)
+        finally:
+            os.close(fd)
 
     def lstat(self, path: str) -> FileStat:
-        found = os.lstat(self._at(path))
-        kind = _TYPES[stat.S_IFMT(found.st_mode)]
-        node = kind in (FileType.CHAR, FileType.BLOCK)
-        return FileStat(
-            type=kind,
-            mode=stat.S_IMODE(found.st_mode),
-            uid=found.st_uid,
-            gid=found.st_gid,
-            size=found.st_size,
-            mtime=found.st_mtime_ns,
-            atime=found.st_atime_ns,
-            inode=found.st_ino,
-            links=found.st_nlink,
-            device=(os.major(found.st_rdev), os.minor(found.st_rdev)) if node else (0, 0),
-            blocks=found.st_blocks,
-        )
+        """The entry itself."""
+        with self._entry(path) as entry:
+            return file_stat(os.stat(entry.name, dir_fd=entry.directory, follow_symlinks=False))
 
     def exists(self, path: str) -> bool:
-        return os.path.lexists(self._at(path))
-
-    def read(self, path: str) -> bytes:
-        return Path(self._at(path)).read_bytes()
-
-    def open(self, path: str, mode: str = "rb") -> BinaryIO:
-        return cast("BinaryIO", open(self._at(path), mode))
-
-    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        # Followed: through a symlink that leads nowhere a new file is made, too.
-        new = not os.path.exists(self._at(path))
-        with open(self._at(path), "wb") as file:
-            file.write(data)
-        if new:
-            os.chmod(self._at(path), mode)
+        """Whether the entry itself exists."""
+        try:
+            self.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def readlink(self, path: str) -> str:
-        return os.readlink(self._at(path))
-
-    def mkdir(self, path: str, mode: int = 0o755) -> None:
-        os.mkdir(self._at(path))
-        os.chmod(self._at(path), mode)
-
-    def makedirs(self, path: str, mode: int = 0o755) -> None:
-        done = ""
-        for part in path.strip("/").split("/"):
-            done = f"{done}/{part}"
-            if not self.exists(done):
-                self.mkdir(done, mode)
-
-    def symlink(self, text: str, path: str) -> None:
-        os.symlink(text, self._at(path))
-
-    def link(self, existing: str, path: str) -> None:
-        os.link(self._at(existing), self._at(path), follow_symlinks=False)
-
-    def mknod(self, path: str, type: FileType, mode: int = 0o644, device: tuple[int, int] = (0, 0)) -> None:
-        os.mknod(self._at(path), _MAKE[type] | mode, os.makedev(*device))
-        os.chmod(self._at(path), mode)
-
-    def rename(self, old: str, new: str) -> None:
-        os.rename(self._at(old), self._at(new))
-
-    def unlink(self, path: str) -> None:
-        os.unlink(self._at(path))
-
-    def rmdir(self, path: str) -> None:
-        os.rmdir(self._at(path))
-
-    def rmtree(self, path: str) -> None:
-        at = self._at(path)
-        if os.path.isdir(at) and not os.path.islink(at):
-            shutil.rmtree(at)
-        else:
-            os.unlink(at)
-
-    def chmod(self, path: str, mode: int) -> None:
-        os.chmod(self._at(path), mode)
-
-    def lchown(self, path: str, uid: int, gid: int) -> None:
-        os.lchown(self._at(path), uid, gid)
-
-    def utime(self, path: str, atime: int, mtime: int) -> None:
-        os.utime(self._at(path), ns=(atime, mtime), follow_symlinks=False)
-
-    def truncate(self, path: str, size: int) -> None:
-        os.truncate(self._at(path), size)
+        """The text of a symlink."""
+        with self._entry(path) as entry:
+            return os.readlink(entry.name, dir_fd=entry.directory)
 
     def xattrs(self, path: str) -> Mapping[str, bytes]:
-        at = self._at(path)
-        return {name: os.getxattr(at, name, follow_symlinks=False) for name in os.listxattr(at, follow_symlinks=False)}
-
-    def setxattr(self, path: str, name: str, value: bytes) -> None:
-        os.setxattr(self._at(path), name, value, follow_symlinks=False)
-
-    def removexattr(self, path: str, name: str) -> None:
-        os.removexattr(self._at(path), name, follow_symlinks=False)
+        """Extended attributes of the entry itself."""
+        with self._entry(path) as entry:
+            at = entry.proc()
+            names = os.listxattr(at, follow_symlinks=False)
+            return {name: os.getxattr(at, name, follow_symlinks=False) for name in names}
 
     def walk(self, path: str = "/") -> Iterator[tuple[str, FileStat]]:
-        found = self.lstat(path)
-        yield path, found
-        if found.type is FileType.DIRECTORY:
-            for name in self.listdir(path):
-                yield from self.walk(f"{path.rstrip('/')}/{name}")
+        """Every entry below and including ``path``, parents first; what vanishes meanwhile is left out."""
+        top = "/" + "/".join(name for name in path.split("/") if name not in {"", "."})
+        todo = [(top, self.lstat(top))]
+        while todo:
+            at, found = todo.pop()
+            yield at, found
+            if found.type is FileType.DIRECTORY:
+                todo.extend(reversed(self._children(at)))
+
+    def _children(self, path: str) -> list[tuple[str, FileStat]]:
+        prefix = path if path.endswith("/") else path + "/"
+        found = []
+        try:
+            fd = open_below(self._root, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            for name in sorted(os.listdir(fd), key=os.fsencode):
+                try:
+                    found.append((prefix + name, file_stat(os.stat(name, dir_fd=fd, follow_symlinks=False))))
+                except FileNotFoundError:
+                    continue
+        finally:
+            os.close(fd)
+        return found
+
+    # --- content
+
+    def _open(self, path: str, flags: int, mode: int = 0) -> int:
+        return open_below(self._root, path.rstrip("/"), flags, mode)
+
+    def _open_file(self, path: str, flags: int) -> int:
+        # Not blocking: a fifo would wait for somebody at its other end.
+        fd = self._open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+        kind = os.fstat(fd).st_mode
+        if not stat.S_ISREG(kind):
+            os.close(fd)
+            number = errno.EISDIR if stat.S_ISDIR(kind) else errno.ENXIO
+            raise OSError(number, os.strerror(number), path)
+        return fd
+
+    def _open_new(self, path: str, flags: int, mode: int) -> int:
+        """Open a file, made if it is not there; then ``mode`` counts, whatever the process's umask is."""
+        try:
+            fd = self._open(path, flags | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            try:
+                return self._open_file(path, flags)
+            except FileNotFoundError:
+                # A symlink that leads nowhere: the file is made there.
+                fd = self._open(path, flags | os.O_CREAT, mode)
+        os.fchmod(fd, mode)
+        return fd
+
+    def read(self, path: str) -> bytes:
+        """The whole content of a file."""
+        with self.open(path) as file:
+            return file.read()
+
+    def open(self, path: str, mode: str = "rb") -> BinaryIO:
+        """A file object, buffered; ``mode`` is ``rb``, ``wb``, ``ab`` or ``r+b``. Other objects are refused (ENXIO)."""
+        if mode == "rb":
+            fd = self._open_file(path, os.O_RDONLY)
+        elif mode == "r+b":
+            fd = self._open_file(path, _WRITE[mode])
+        elif mode in _WRITE:
+            fd = self._open_new(path, _WRITE[mode], 0o644)
+        else:
+            raise ValueError(f"invalid mode: {mode!r}")
+        return cast("BinaryIO", os.fdopen(fd, mode, _READ_AHEAD))
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Create or replace the content of a file."""
+        with os.fdopen(self._open_new(path, _WRITE["wb"], mode), "wb") as file:
+            file.write(data)
+
+    def truncate(self, path: str, size: int) -> None:
+        """Set the length of a file."""
+        fd = self._open_file(path, os.O_WRONLY)
+        try:
+            os.ftruncate(fd, size)
+        finally:
+            os.close(fd)
+
+    # --- names
+
+    def mkdir(self, path: str, mode: int = 0o755) -> None:
+        """Make one directory."""
+        with self._entry(path) as entry:
+            os.mkdir(entry.vacant(), mode, dir_fd=entry.directory)
+            entry.set_new_mode(mode)
+
+    def makedirs(self, path: str, mode: int = 0o755) -> None:
+        """Make a directory and those above it that are missing."""
+        at = ""
+        for name in path.split("/"):
+            if name in {"", "."}:
+                continue
+            at = f"{at}/{name}"
+            try:
+                os.close(self._open(at, os.O_PATH | os.O_DIRECTORY))
+            except FileNotFoundError:
+                self.mkdir(at, mode)
+
+    def symlink(self, text: str, path: str) -> None:
+        """Make a symlink."""
+        with self._entry(path) as entry:
+            os.symlink(text, entry.vacant(), dir_fd=entry.directory)
+
+    def mknod(self, path: str, type: FileType, mode: int = 0o644, device: tuple[int, int] = (0, 0)) -> None:
+        """Make a device node, fifo, socket or empty file."""
+        if type in {FileType.DIRECTORY, FileType.SYMLINK}:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+        with self._entry(path) as entry:
+            os.mknod(entry.vacant(), TYPE_BITS[type] | mode, os.makedev(*device), dir_fd=entry.directory)
+            entry.set_new_mode(mode)
+
+    def link(self, existing: str, path: str) -> None:
+        """Make ``path`` a hardlink of ``existing``."""
+        self.lstat(existing)  # what is wrong with it is told first, as link(2) does
+        with self._entry(existing) as old, self._entry(path) as new:
+            names = old.name, new.vacant()
+            os.link(*names, src_dir_fd=old.directory, dst_dir_fd=new.directory, follow_symlinks=False)
+
+    def rename(self, old: str, new: str) -> None:
+        """rename(2)."""
+        with self._entry(old) as source, self._entry(new) as target:
+            os.rename(source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory)
+
+    def unlink(self, path: str) -> None:
+        """Remove an entry that is no directory."""
+        with self._entry(path) as entry:
+            os.unlink(entry.removable(), dir_fd=entry.directory)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        with self._entry(path) as entry:
+            os.rmdir(entry.removable(), dir_fd=entry.directory)
+
+    def rmtree(self, path: str) -> None:
+        """Remove an entry and all below it; what is mounted there is refused (EBUSY)."""
+        with self._entry(path) as entry:
+            remove_tree(entry.directory, entry.removable())
+
+    # --- attributes
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Set permission bits; a final symlink is followed, inside the root."""
+        fd = self._open(path, os.O_PATH)
+        try:
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+        finally:
+            os.close(fd)
+
+    def lchown(self, path: str, uid: int, gid: int) -> None:
+        """Set owner and group; Linux takes set-id bits and capabilities off a file then."""
+        with self._entry(path) as entry:
+            os.chown(entry.name, uid, gid, dir_fd=entry.directory, follow_symlinks=False)
+
+    def utime(self, path: str, atime: int, mtime: int) -> None:
+        """Set times in nanoseconds."""
+        with self._entry(path) as entry:
+            os.utime(entry.name, ns=(atime, mtime), dir_fd=entry.directory, follow_symlinks=False)
+
+    def setxattr(self, path: str, name: str, value: bytes) -> None:
+        """Set one extended attribute."""
+        with self._entry(path) as entry:
+            os.setxattr(entry.proc(), name, value, follow_symlinks=False)
+
+    def removexattr(self, path: str, name: str) -> None:
+        """Remove one extended attribute."""
+        with self._entry(path) as entry:
+            os.removexattr(entry.proc(), name, follow_symlinks=False)

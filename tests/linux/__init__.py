@@ -1,0 +1,1 @@
+"""Tests of ``refimpl.linux``: each asks the kernel of the machine it runs on."""
