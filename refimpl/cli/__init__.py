@@ -36,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("clauses", "conformance.cli:clauses_app"),
     Command("serve-plugin", "refimpl.cli.serve_plugin:serve_plugin"),
     Command("gc", "refimpl.cli.gc:app"),
+    Command("bolt", "refimpl.cli.bolt:app"),
     Command("version", "refimpl.cli.version:version"),
 )
 
