@@ -1,4 +1,4 @@
-"""What every test shares: the meaning of the markers ``root`` and ``debian``.
+"""What every test shares: the meaning of the markers ``root`` and ``debian``, and examples without a time limit.
 
 A test says what it needs by a marker and is skipped where that is missing, with a reason a reader can act on. With
 ``REFIMPL_NO_SKIPS=1`` (continuous integration, ``tox -e real``) such a skip is a failure: tests for root that nobody
@@ -13,6 +13,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes is the machine's affair, and others may use it too.
+settings.register_profile("refimpl", deadline=None)
+settings.load_profile("refimpl")
 
 _NEEDS = ("root", "debian")
 

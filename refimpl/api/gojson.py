@@ -10,11 +10,12 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Final, cast
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from refimpl.contract.times import SECOND, format_rfc3339
 
 _ESCAPES: Final = {
     # Python's encoder has short forms for these two, Go's had none when 1.6 was built.
@@ -30,8 +31,6 @@ _PAIR: Final = re.compile(r"\\.|[<>&\u2028\u2029]")
 _YEAR_1: Final = Timestamp(seconds=-62135596800)
 """Go's zero time, printed for a time that is absent."""
 _YEAR_10000: Final = 253402300800
-_SECOND: Final = 1_000_000_000
-"""Nanoseconds."""
 
 
 def dumps(value: object) -> str:
@@ -81,9 +80,6 @@ def _time(moment: Timestamp) -> str:
     """RFC 3339 in UTC with as many digits of nanoseconds as there are."""
     if not _YEAR_1.seconds <= moment.seconds < _YEAR_10000:
         raise ValueError(f"{moment.seconds} s is outside the years 1 to 9999")
-    if not 0 <= moment.nanos < _SECOND:
+    if not 0 <= moment.nanos < SECOND:
         raise ValueError(f"{moment.nanos} ns is not a part of a second")
-    # By parts: a datetime has microseconds only.
-    whole = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=moment.seconds)
-    fraction = f".{moment.nanos:09}".rstrip("0").rstrip(".")
-    return f"{whole.replace(tzinfo=None).isoformat()}{fraction}Z"  # strftime does not pad the year 1 on Linux
+    return format_rfc3339(moment.seconds * SECOND + moment.nanos)

@@ -8,12 +8,13 @@ is made in them any more. Clauses DIF-021 to DIF-039.
 from __future__ import annotations
 
 import errno
+import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from refimpl.archive import paths
 from refimpl.archive.stream import ByteStream
-from refimpl.archive.tar_header import DIRECTORY, HARDLINK, REGULAR, SYMLINK, TYPES, Header
+from refimpl.archive.tar_header import DIRECTORY, HARDLINK, REGULAR, SYMLINK, TYPES, Header, bytes_of
 from refimpl.archive.tar_reader import Entry, entries
 from refimpl.archive.whiteouts import PREFIX, RemovingWhiteouts, Whiteouts, remove
 from refimpl.contract.context import CallContext
@@ -21,6 +22,9 @@ from refimpl.contract.errors import Unknown
 from refimpl.contract.mounts import FileType, RootFS
 
 _LATEST = (1 << 63) - 1  # nanoseconds: the year 2262, where 64 bits end
+_PATH_MAX = 4095  # bytes: what the kernel takes in one call
+_SHOWN = 100  # characters of a path that is too long for anybody to read
+_RESOLVED_MAX = 4096  # directories whose place is remembered
 _XATTR_TYPES = {FileType.FILE, FileType.DIRECTORY}
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EPERM}
 
@@ -31,14 +35,14 @@ def apply_layer(
     stream: ByteStream,
     *,
     whiteouts: Whiteouts | None = None,
-    parents: Sequence[RootFS] = (),
+    parents: Iterable[RootFS] = (),
 ) -> None:
     """Unpack an archive; what came before a failure stays (DIF-039).
 
     Args:
         whiteouts: what becomes of them; by default they are carried out.
-        parents: the layers below an overlay's upper directory, nearest first: a directory that the archive only implies
-            takes its attributes from there (DIF-016).
+        parents: the layers below an overlay's upper directory, nearest first, to be gone through again and again: a
+            directory that the archive only implies takes its attributes from there (DIF-016).
 
     Raises:
         Unknown: the archive is damaged, asks for the impossible, or the tree refuses.
@@ -63,25 +67,29 @@ def describe(error: OSError) -> str:
 class _Layer:
     """A layer that is being unpacked."""
 
-    def __init__(self, ctx: CallContext, fs: RootFS, whiteouts: Whiteouts, parents: Sequence[RootFS]) -> None:
+    def __init__(self, ctx: CallContext, fs: RootFS, whiteouts: Whiteouts, parents: Iterable[RootFS]) -> None:
         self._ctx = ctx
         self._fs = fs
         self._whiteouts = whiteouts
         self._parents = parents
         self._written: set[str] = set()
-        self._directories: list[Header] = []
-        # Where directories lead; forgotten whenever a symlink may have come or gone.
+        # Of the directories that have an entry: name, atime and mtime. Only these are kept, since a layer may have
+        # a million of them.
+        self._directories: list[tuple[str, int, int]] = []
+        # Where directories lead that are there; forgotten whenever a symlink or a directory may have come or gone.
         self._resolved: dict[str, str] = {}
 
     def add(self, entry: Entry) -> None:
         """Unpack one entry."""
         header = entry.header
-        directory, base = posixpath.split(paths.clean(header.name))
+        name = paths.clean(header.name)
+        if len(bytes_of(name)) > _PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), header.name[:_SHOWN])
+        directory, base = posixpath.split(name)
         if not base:
             return  # the root's own entry changes nothing (DIF-028)
-        directory = self._directory(directory)
+        directory = self._made_directory(directory)
         path = posixpath.join(directory, base)
-        self._make_parents(directory)
         if base in {PREFIX, PREFIX + ".", PREFIX + ".."}:
             raise Unknown(f"invalid whiteout name: {base}: invalid archive")
         try:
@@ -95,35 +103,50 @@ class _Layer:
         self._make(entry, path)
         self._set_attributes(header, path)
         if header.typeflag == DIRECTORY:
-            self._directories.append(header)
-        self._written.add(path)
+            self._directories.append((header.name, *_times(header)))
+        if self._whiteouts.wants_written:
+            self._written.add(path)
 
-    def _directory(self, path: str) -> str:
+    def _made_directory(self, path: str) -> str:
+        """Where a directory is, made if it was missing."""
         found = self._resolved.get(path)
         if found is None:
-            try:
-                found = self._resolved[path] = paths.resolve(self._fs, path)
-            except OSError as error:
-                if error.errno != errno.ELOOP:
-                    raise
-                raise Unknown("failed to get root path: too many links") from error
+            found = self._directory(path)
+            self._make_parents(found)
+            if len(self._resolved) >= _RESOLVED_MAX:
+                self._resolved.clear()
+            self._resolved[path] = found
         return found
 
+    def _directory(self, path: str) -> str:
+        try:
+            return paths.resolve(self._fs, path)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise Unknown("failed to get root path: too many links") from error
+
     def _make_parents(self, path: str) -> None:
-        """Make the directories that the archive implies (DIF-016, DIF-023)."""
-        if path == "/":
-            return
+        """Make a directory, and those above it, that the archive implies (DIF-016, DIF-023)."""
+        missing: list[str] = []
+        while path != "/" and not self._is_directory(path):
+            missing.append(path)
+            path = posixpath.dirname(path)
+        for each in reversed(missing):
+            self._fs.mkdir(each, 0o755)
+            self._copy_directory(each)
+
+    def _is_directory(self, path: str) -> bool:
+        """Whether a directory is there; anything else in its place is an error (DIF-038)."""
         try:
             kind = self._fs.lstat(path).type
         except FileNotFoundError:
-            self._make_parents(posixpath.dirname(path))
-            self._fs.mkdir(path, 0o755)
-            self._copy_directory(path)
-            return
+            return False
         except NotADirectoryError:
             kind = FileType.FILE
         if kind is not FileType.DIRECTORY:
             raise Unknown(f"mkparent {path}: not a directory")
+        return True
 
     def _copy_directory(self, path: str) -> None:
         for parent in self._parents:
@@ -164,7 +187,9 @@ class _Layer:
             case typeflag if typeflag == HARDLINK:
                 self._link(header, path)
             case typeflag if typeflag in TYPES:
-                self._fs.mknod(path, TYPES[typeflag], header.mode, header.device)
+                major, minor = header.device
+                # As many bits as Linux has for them: what is above is cut off, as in a layer unpacked by containerd.
+                self._fs.mknod(path, TYPES[typeflag], header.mode, (major & 0xFFF, minor & 0xFFFFF))
             case typeflag:
                 raise Unknown(f"unhandled tar header type {ord(typeflag)}")
 
@@ -185,13 +210,13 @@ class _Layer:
 
     def _set_attributes(self, header: Header, path: str) -> None:
         """Owner first, since a change of owner takes set-id bits and capabilities away."""
-        self._fs.lchown(path, header.uid, header.gid)
-        kind = self._fs.lstat(path).type
+        self._fs.lchown(path, _id(header.uid), _id(header.gid))
+        kind = TYPES.get(header.typeflag) or self._fs.lstat(path).type  # a hardlink is what it links to
         for name, value in header.xattrs.items():
             self._set_xattr(path, name, value, kind)
         if kind is not FileType.SYMLINK:
             self._fs.chmod(path, header.mode)
-        self._set_times(header, path)
+        self._fs.utime(path, *_times(header))
 
     def _set_xattr(self, path: str, name: str, value: bytes, kind: FileType) -> None:
         """Set an attribute, unless a layer must not (trusted) or the tree cannot (DIF-026)."""
@@ -203,17 +228,22 @@ class _Layer:
             if error.errno not in _UNSUPPORTED:
                 raise
 
-    def _set_times(self, header: Header, path: str) -> None:
-        """Times out of range become the epoch; atime is never before mtime (DIF-022)."""
-        atime = header.mtime if header.atime is None else max(header.atime, header.mtime)
-        self._fs.utime(path, _bounded(atime), _bounded(header.mtime))
-
     def set_directory_times(self) -> None:
         """Set the times of the directories that have an entry (DIF-023)."""
-        for header in self._directories:
-            path = paths.resolve(self._fs, header.name)
-            if self._fs.exists(path):
-                self._set_times(header, path)
+        for name, atime, mtime in self._directories:
+            self._fs.utime(paths.resolve(self._fs, name), atime, mtime)
+
+
+def _id(number: int) -> int:
+    """An owner as the kernel takes it: 32 bits, of which the largest number leaves things as they are."""
+    number &= 0xFFFFFFFF
+    return -1 if number == 0xFFFFFFFF else number
+
+
+def _times(header: Header) -> tuple[int, int]:
+    """Access and modification time: out of range they become the epoch; atime is never before mtime (DIF-022)."""
+    atime = header.mtime if header.atime is None else max(header.atime, header.mtime)
+    return _bounded(atime), _bounded(header.mtime)
 
 
 def _bounded(time: int) -> int:

@@ -8,6 +8,7 @@ from itertools import chain
 import zstandard
 from isal import isal_zlib
 
+from refimpl.archive.stream import ByteStream
 from refimpl.contract.errors import Unknown
 
 # The library's type description declares an instance where the class is.
@@ -19,6 +20,8 @@ _SKIPPABLE = (b"\x2a\x4d\x18", range(0x50, 0x60))
 _GZIP_WINDOW = 31  # 15 bits, with gzip's header and trailer
 _GZIP_LEVEL = 2
 _PEEK = 10
+_PIECE = 1 << 20  # bytes that come out at once: the most that a layer of zeros takes of the memory
+_REPEATED_BYTE = 1  # a kind of zstd's blocks
 
 
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -44,18 +47,19 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     member = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
     fresh = True
     for chunk in chunks:
-        data: bytes = chunk
-        while data:
+        data, out = chunk, b""
+        # A full piece may have left more behind it, even where no input is left.
+        while data or len(out) == _PIECE:
             try:
-                out = member.decompress(data)
+                out = member.decompress(data, _PIECE)
             except _GzipError as error:
                 raise Unknown(_gzip_text(str(error))) from error
             if out:
                 yield out
             fresh = False
-            data = member.unused_data if member.eof else b""
+            data = member.unused_data if member.eof else member.unconsumed_tail
             if member.eof:
-                member, fresh = isal_zlib.decompressobj(wbits=_GZIP_WINDOW), True
+                member, fresh, out = isal_zlib.decompressobj(wbits=_GZIP_WINDOW), True, b""
     if not fresh:
         raise Unknown("unexpected EOF")
 
@@ -68,24 +72,50 @@ def _gzip_text(text: str) -> str:
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Frames one after the other are one stream.
+
+    The library's own streams give all that their input holds at once, and four bytes can hold 128 KiB. A frame is
+    therefore cut at its blocks, none of which holds more than that.
+    """
+    source = ByteStream(chunks)
     decompressor = zstandard.ZstdDecompressor()
-    frame = decompressor.decompressobj()
-    fresh = True
-    for chunk in chunks:
-        data: bytes = chunk
-        while data:
-            try:
-                out = frame.decompress(data)
-            except zstandard.ZstdError as error:
-                raise Unknown(f"invalid zstd stream: {error}") from error
-            if out:
-                yield out
-            fresh = False
-            data = frame.unused_data if frame.eof else b""
-            if frame.eof:
-                frame, fresh = decompressor.decompressobj(), True
-    if not fresh:
+    while magic := source.read(4):
+        if magic[1:] == _SKIPPABLE[0] and magic[0] in _SKIPPABLE[1]:
+            source.skip(int.from_bytes(_all(source, 4), "little"))
+            continue
+        frame = decompressor.decompressobj()
+        try:
+            for piece in _frame(magic, source):
+                if out := frame.decompress(piece):
+                    yield out
+        except zstandard.ZstdError as error:
+            raise Unknown(f"invalid zstd stream: {error}") from error
+
+
+def _frame(magic: bytes, source: ByteStream) -> Iterator[bytes]:
+    """A frame in pieces: its header, its blocks one by one, its checksum (RFC 8878, 3.1.1)."""
+    if magic != _ZSTD_MAGIC:
+        raise Unknown("invalid zstd stream: magic number mismatch")
+    descriptor = _all(source, 1)
+    flags = descriptor[0]
+    single_segment, dictionary_id = flags >> 5 & 1, (0, 1, 2, 4)[flags & 3]
+    content_size = (single_segment, 2, 4, 8)[flags >> 6]
+    yield magic + descriptor + _all(source, (not single_segment) + dictionary_id + content_size)
+    last = 0
+    while not last:
+        header = _all(source, 3)
+        number = int.from_bytes(header, "little")
+        last, kind, size = number & 1, number >> 1 & 3, number >> 3
+        yield header + _all(source, 1 if kind == _REPEATED_BYTE else size)
+    if flags >> 2 & 1:
+        yield _all(source, 4)
+
+
+def _all(source: ByteStream, size: int) -> bytes:
+    data = source.read(size)
+    if len(data) < size:
         raise Unknown("unexpected EOF")
+    return data
 
 
 class GzipCompressor:

@@ -29,6 +29,8 @@ def resolve(fs: RootFS, path: str) -> str:
         OSError: ELOOP for symlinks that lead to themselves.
     """
     names: list[str] = []
+    # How many of them are there; what is below a name that is missing need not be looked for.
+    there = 0
     todo = deque(path.split("/"))
     symlinks = 0
     while todo:
@@ -37,23 +39,29 @@ def resolve(fs: RootFS, path: str) -> str:
             continue
         if name == "..":
             del names[-1:]
+            there = min(there, len(names))
             continue
-        candidate = "/" + "/".join([*names, name])
-        target = _symlink(fs, candidate)
+        if there < len(names):
+            names.append(name)
+            continue
+        exists, target = _look(fs, "/" + "/".join([*names, name]))
         if target is None:
             names.append(name)
+            there += exists
             continue
         symlinks += 1
         if symlinks > _SYMLINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         if target.startswith("/"):
             names.clear()
+            there = 0
         todo.extendleft(reversed(target.split("/")))
     return "/" + "/".join(names)
 
 
-def _symlink(fs: RootFS, path: str) -> str | None:
+def _look(fs: RootFS, path: str) -> tuple[bool, str | None]:
+    """Whether there is such an entry, and its text if it is a symlink."""
     try:
-        return fs.readlink(path) if fs.lstat(path).type is FileType.SYMLINK else None
+        return True, fs.readlink(path) if fs.lstat(path).type is FileType.SYMLINK else None
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return False, None

@@ -80,6 +80,10 @@ class ByteStream:
             size -= len(piece)
             yield piece
 
+    def skip(self, size: int) -> int:
+        """Pass over ``size`` bytes; answers with how many there were."""
+        return sum(map(len, self.pieces(size)))
+
     def drain(self) -> None:
         """Read to the end and forget it."""
         self._chunk = memoryview(b"")

@@ -12,8 +12,14 @@ from refimpl.contract.times import SECOND
 BLOCK = 512
 """Bytes of a block."""
 
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_DIGITS_MAX = 1000  # leading zeros are allowed
+
 XATTR_PREFIX = "SCHILY.xattr."
 """Of the PAX records that hold extended attributes."""
+
+_TEXTS = {"path", "linkpath", "uname", "gname"}
+"""Of the PAX records whose values hold no null bytes; of all others the keys hold none."""
 
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = "0", "1", "2", "3", "4", "5", "6"
 
@@ -65,33 +71,51 @@ def parse_number(raw: bytes) -> int:
     """A number in octal, or in base 256 if the first bit is set.
 
     Raises:
-        Unknown: neither.
+        Unknown: neither, or more than 64 bits.
     """
     if raw and raw[0] & 0x80:
         value = int.from_bytes(raw, "big", signed=False)
         bits = len(raw) * 8 - 1
         value &= (1 << bits) - 1
-        return value - (1 << bits) if value >> (bits - 1) else value
+        value = value - (1 << bits) if value >> (bits - 1) else value
+        if not _LEAST <= value <= _MOST:
+            raise invalid_header()
+        return value
     text = raw.strip(b" \0").partition(b"\0")[0]
     if not text:
         return 0
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise invalid_header() from None
+    # Digits only: int() takes signs, underscores and spaces as well.
+    if text.strip(b"01234567"):
+        raise invalid_header()
+    return int(text, 8)
 
 
-def parse_pax_time(text: str) -> int:
+def parse_decimal(raw: bytes) -> int:
+    """A decimal number with or without a sign, of 64 bits.
+
+    Raises:
+        Unknown: no such number.
+    """
+    # Longer ones are out of range whatever they are, and slow to convert.
+    if len(raw) > _DIGITS_MAX or not raw.removeprefix(b"-" if raw[:1] == b"-" else b"+").isdigit():
+        raise invalid_header()
+    number = int(raw)
+    if not _LEAST <= number <= _MOST:
+        raise invalid_header()
+    return number
+
+
+def parse_pax_time(raw: bytes) -> int:
     """Decimal seconds with a fraction, as nanoseconds; digits beyond are cut.
 
     Raises:
         Unknown: no such number.
     """
-    seconds, _, fraction = text.partition(".")
-    if (fraction and not fraction.isdecimal()) or not seconds.removeprefix("-").isdecimal():
+    seconds, _, fraction = raw.partition(b".")
+    if fraction and not fraction.isdigit():
         raise invalid_header()
-    nanoseconds = int(fraction[:9].ljust(9, "0")) if fraction else 0
-    return int(seconds) * SECOND + (-nanoseconds if seconds.startswith("-") else nanoseconds)
+    nanoseconds = int(fraction[:9].ljust(9, b"0")) if fraction else 0
+    return parse_decimal(seconds) * SECOND + (-nanoseconds if seconds.startswith(b"-") else nanoseconds)
 
 
 def parse_pax_records(data: bytes) -> list[tuple[str, bytes]]:
@@ -101,19 +125,20 @@ def parse_pax_records(data: bytes) -> list[tuple[str, bytes]]:
         Unknown: lengths that do not fit.
     """
     records: list[tuple[str, bytes]] = []
-    while data:
-        digits, space, _ = data.partition(b" ")
-        if not space or not digits.isdigit():
+    at = 0
+    while at < len(data):
+        space = data.find(b" ", at, at + _DIGITS_MAX)
+        if space < 0:
             raise invalid_header()
-        length = int(digits)
-        record = data[len(digits) + 1 : length]
-        if length > len(data) or not record.endswith(b"\n") or b"=" not in record:
+        end = at + parse_decimal(data[at:space])
+        record = data[space + 1 : end]
+        if end > len(data) or not record.endswith(b"\n"):
             raise invalid_header()
-        key, _, value = record[:-1].partition(b"=")
-        if not key:
+        key, sign, value = record[:-1].partition(b"=")
+        if not key or not sign or b"\0" in (value if text_of(key) in _TEXTS else key):
             raise invalid_header()
         records.append((text_of(key), value))
-        data = data[length:]
+        at = end
     return records
 
 

@@ -8,7 +8,6 @@ clients see them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from refimpl.archive.stream import ByteStream
 from refimpl.archive.tar_header import (
@@ -18,26 +17,22 @@ from refimpl.archive.tar_header import (
     XATTR_PREFIX,
     Header,
     invalid_header,
+    parse_decimal,
     parse_number,
     parse_pax_records,
     parse_pax_time,
     text_of,
 )
+from refimpl.archive.tar_sparse import MISSING, UNREFERENCED, Fragment, check, sparse
 from refimpl.contract.errors import Unknown
 from refimpl.contract.times import SECOND
 
 _ZERO = bytes(BLOCK)
 _ZEROS = bytes(1 << 16)
 _MAX_SPECIAL = 1 << 20  # extended headers and long names: larger ones are an attack
+_OLD_REGULAR, _GNU_SPARSE = "\0", "S"
 _WITHOUT_CONTENT = frozenset("123456")
 _USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
-
-
-class _Fragment(NamedTuple):
-    """A piece of a sparse file that is in the archive."""
-
-    offset: int
-    size: int
 
 
 class Entry:
@@ -48,7 +43,7 @@ class Entry:
         self._stream = stream
         self._left = size
         self._padding = -size % BLOCK
-        self._fragments: list[_Fragment] | None = None
+        self._fragments: list[Fragment] | None = None
 
     def content(self) -> Iterator[bytes | memoryview]:
         """The file's bytes in pieces; holes of a sparse file come as zeros.
@@ -62,13 +57,16 @@ class Entry:
         at = 0
         for fragment in self._fragments:
             yield from _zeros(fragment.offset - at)
+            if fragment.size > self._left:
+                yield from self._stored(self._left)
+                raise Unknown(MISSING)
             yield from self._stored(fragment.size)
-            at = fragment.offset + fragment.size
+            at = fragment.end
         yield from _zeros(self.header.size - at)
+        if self._left:
+            raise Unknown(UNREFERENCED)
 
     def _stored(self, size: int) -> Iterator[memoryview]:
-        if size > self._left:
-            raise invalid_header()
         for piece in self._stream.pieces(size):
             self._left -= len(piece)
             size -= len(piece)
@@ -86,18 +84,30 @@ class Entry:
             pass
         self._stream.read(self._padding)
 
-    def scatter(self, fragments: list[_Fragment]) -> None:
-        """Say where the stored bytes belong in a sparse file."""
+    def scatter(self, fragments: list[Fragment]) -> None:
+        """Say where the stored bytes belong in a sparse file.
+
+        Raises:
+            Unknown: they cannot belong there.
+        """
+        if self.header.typeflag in _WITHOUT_CONTENT:
+            raise invalid_header()
+        check(fragments, self.header.size)
         self._fragments = fragments
 
     def take(self, size: int) -> bytes:
-        """The next stored bytes, for a map that precedes the content."""
-        return b"".join(self._stored(size))
+        """The next stored bytes, for a map that precedes the content.
+
+        Raises:
+            Unknown: there are fewer.
+        """
+        data = b"".join(self._stored(min(size, self._left)))
+        if len(data) < size:
+            raise Unknown("unexpected EOF")
+        return data
 
 
 def _zeros(size: int) -> Iterator[bytes]:
-    if size < 0:
-        raise invalid_header()
     while size > 0:
         piece = _ZEROS[:size]
         size -= len(piece)
@@ -119,13 +129,14 @@ def entries(stream: ByteStream) -> Iterator[Entry]:
             match header.typeflag:
                 case "x":
                     pax = parse_pax_records(data)
+                case "g":
+                    parse_pax_records(data)  # for its errors
                 case "L":
                     long_name = text_of(data.partition(b"\0")[0])
                 case "K":
                     long_link = text_of(data.partition(b"\0")[0])
             continue
-        header.name, header.linkname = long_name or header.name, long_link or header.linkname
-        entry = _described(header, stream, size, pax)
+        entry = _described(header, stream, size, pax, (long_name, long_link))
         pax, long_name, long_link = [], "", ""
         yield entry
         entry.finish()
@@ -167,12 +178,12 @@ def _parse(block: bytes) -> tuple[Header, int]:
     _check_sum(block)
     magic = block[257:265]
     ustar, gnu = magic == _USTAR or block[257:263] == _USTAR[:6], magic == _GNU
-    typeflag = chr(block[156]) if block[156] else REGULAR
+    typeflag = chr(block[156])
     name = _field(block, 0, 100)
     if ustar and (prefix := _field(block, 345, 155)):
         name = f"{prefix}/{name}"
     size = parse_number(block[124:136])
-    if size < 0:
+    if size < 0 or (typeflag == _GNU_SPARSE and not gnu):
         raise invalid_header()
     header = Header(
         name=name,
@@ -195,24 +206,29 @@ def _check_sum(block: bytes) -> None:
     given = parse_number(block[148:156])
     rest = block[:148] + b" " * 8 + block[156:]
     unsigned = sum(rest)
-    if given not in {unsigned, unsigned - 256 * sum(byte > 127 for byte in rest)}:
+    if given != unsigned and given != unsigned - 256 * sum(byte > 127 for byte in rest):
         raise invalid_header()
 
 
-def _described(header: Header, stream: ByteStream, size: int, pax: list[tuple[str, bytes]]) -> Entry:
-    """The entry, with what its extended header says about it."""
+def _described(
+    header: Header, stream: ByteStream, size: int, pax: list[tuple[str, bytes]], gnu: tuple[str, str]
+) -> Entry:
+    """The entry, with what its extended header says about it, and GNU's long name and link, which come last."""
     records = dict(pax)
     for key, value in records.items():
         size = _apply_record(header, key, value, size)
-    if header.typeflag == REGULAR and header.name.endswith("/"):
-        header.typeflag = DIRECTORY
+    header.name, header.linkname = gnu[0] or header.name, gnu[1] or header.linkname
+    if header.typeflag == _OLD_REGULAR:
+        # Before the standard had a type for them, directories were files with a slash.
+        header.typeflag = DIRECTORY if header.name.endswith("/") else REGULAR
     if header.typeflag in _WITHOUT_CONTENT:
         size = 0
     header.size = size
     entry = Entry(header, stream, size)
-    fragments = _sparse_map(entry, records, pax)
-    if fragments is not None:
-        _make_sparse(entry, records, fragments)
+    if (found := sparse(records, pax, entry.take)) is not None:
+        header.name = text_of(found.name) or header.name
+        header.size = size if found.size is None else found.size
+        entry.scatter(found.fragments)
     return entry
 
 
@@ -220,73 +236,23 @@ def _apply_record(header: Header, key: str, value: bytes, size: int) -> int:
     """Put one record into a header; answers with the size as known now."""
     if not value and not key.startswith(XATTR_PREFIX):
         return size  # an empty value takes the record back
-    try:
-        match key:
-            case "path":
-                header.name = text_of(value)
-            case "linkpath":
-                header.linkname = text_of(value)
-            case "size":
-                size = int(value)
-            case "uid":
-                header.uid = int(value)
-            case "gid":
-                header.gid = int(value)
-            case "mtime":
-                header.mtime = parse_pax_time(value.decode())
-            case "atime":
-                header.atime = parse_pax_time(value.decode())
-            case _ if key.startswith(XATTR_PREFIX):
-                header.xattrs[key.removeprefix(XATTR_PREFIX)] = value
-    except ValueError:
-        raise invalid_header() from None
+    match key:
+        case "path":
+            header.name = text_of(value)
+        case "linkpath":
+            header.linkname = text_of(value)
+        case "size":
+            size = parse_decimal(value)
+        case "uid":
+            header.uid = parse_decimal(value)
+        case "gid":
+            header.gid = parse_decimal(value)
+        case "mtime":
+            header.mtime = parse_pax_time(value)
+        case "atime":
+            header.atime = parse_pax_time(value)
+        case _ if key.startswith(XATTR_PREFIX):
+            header.xattrs[key.removeprefix(XATTR_PREFIX)] = value
     if size < 0:
         raise invalid_header()
     return size
-
-
-def _sparse_map(entry: Entry, records: dict[str, bytes], pax: list[tuple[str, bytes]]) -> list[_Fragment] | None:
-    """Where the stored bytes of a PAX sparse file belong; None if it is not sparse."""
-    if records.get("GNU.sparse.major") == b"1" and records.get("GNU.sparse.minor") == b"0":
-        return _stored_map(entry)
-    if "GNU.sparse.map" in records:
-        numbers = records["GNU.sparse.map"].split(b",")
-    else:
-        numbers = [value for key, value in pax if key in {"GNU.sparse.offset", "GNU.sparse.numbytes"}]
-        if not numbers:
-            return None
-    return _fragments(numbers)
-
-
-def _stored_map(entry: Entry) -> list[_Fragment]:
-    """The map of form 1.0: decimal lines before the content, padded to a block."""
-    lines: list[bytes] = []
-    rest = b""
-    while not lines or len(lines) < 1 + 2 * _count(lines[0]):
-        *more, rest = (rest + entry.take(BLOCK)).split(b"\n")
-        lines += more
-    return _fragments(lines[1 : 1 + 2 * _count(lines[0])])
-
-
-def _count(line: bytes) -> int:
-    if not line.isdigit():
-        raise invalid_header()
-    return int(line)
-
-
-def _fragments(numbers: list[bytes]) -> list[_Fragment]:
-    if len(numbers) % 2 or not all(number.isdigit() for number in numbers):
-        raise invalid_header()
-    values = [int(number) for number in numbers]
-    return [_Fragment(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
-
-
-def _make_sparse(entry: Entry, records: dict[str, bytes], fragments: list[_Fragment]) -> None:
-    header = entry.header
-    if name := records.get("GNU.sparse.name"):
-        header.name = text_of(name)
-    size = records.get("GNU.sparse.realsize") or records.get("GNU.sparse.size")
-    if size is None or not size.isdigit():
-        raise invalid_header()
-    header.size = int(size)
-    entry.scatter(fragments)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from refimpl.archive.apply import apply_layer, describe
 from refimpl.archive.compression import GzipCompressor
 from refimpl.archive.layer import write_layer
-from refimpl.archive.media_types import TAR, TAR_GZIP, StreamProcessor, plain_layer
+from refimpl.archive.media_types import TAR, TAR_GZIP, ProcessorFailed, StreamProcessor, plain_layer
 from refimpl.archive.stream import ByteStream, Digesting, blob_chunks
-from refimpl.archive.whiteouts import LiteralWhiteouts, OverlayWhiteouts, Whiteouts
+from refimpl.archive.whiteouts import LiteralWhiteouts, OverlayWhiteouts, RemovingWhiteouts, Whiteouts
 from refimpl.contract.content import ContentStore, Info, Writer
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import AlreadyExists, ContainerdError, InvalidArgument, NotFound, Unimplemented, Unknown
@@ -84,11 +84,12 @@ class WalkingDiffer:
             raise NotFound(f"failed to get reader from content store: content digest {descriptor.digest}") from error
         try:
             blob = blob_chunks(ctx, reader)
-            layer = Digesting(plain_layer(ctx, descriptor.media_type, blob, self._processors, payloads))
-            stream = ByteStream(layer)
-            self._unpack(ctx, stream, mounts)
-            # Padding and garbage behind the archive belong to the layer too (DIF-002).
-            stream.drain()
+            with plain_layer(ctx, descriptor.media_type, blob, self._processors, payloads) as chunks:
+                layer = Digesting(chunks)
+                stream = ByteStream(layer)
+                self._unpack(ctx, stream, mounts)
+                # Padding and garbage behind the archive belong to the layer too (DIF-002).
+                stream.drain()
         finally:
             reader.close()
         return Descriptor(TAR, layer.digest, layer.size)
@@ -97,15 +98,21 @@ class WalkingDiffer:
         if len(mounts) == 1 and (direct := self._upper_directory(mounts[0])) is not None:
             with _explained(""):
                 upper, lowers, whiteouts = direct
-                trees = [self._directory(path) for path in lowers]
-                apply_layer(ctx, self._directory(upper), stream, whiteouts=whiteouts, parents=trees)
+                trees = _Trees(lowers, self._directory)
+                self._extract(ctx, self._directory(upper), stream, whiteouts, trees)
             return
         with (
             _explained("failed to mount"),
             self._mounter.mounted(ctx, mounts) as fs,
             _explained("mount callback failed"),
         ):
-            apply_layer(ctx, fs, stream)
+            self._extract(ctx, fs, stream, RemovingWhiteouts(), ())
+
+    def _extract(
+        self, ctx: CallContext, fs: RootFS, stream: ByteStream, whiteouts: Whiteouts, parents: Iterable[RootFS]
+    ) -> None:
+        """Write a layer's entries to a tree."""
+        apply_layer(ctx, fs, stream, whiteouts=whiteouts, parents=parents)
 
     def _upper_directory(self, mount: Mount) -> tuple[str, list[str], Whiteouts] | None:
         """Where a single union's writable layer is, what is below it, and how it marks whiteouts (DIF-015, DIF-018)."""
@@ -197,8 +204,7 @@ class WalkingDiffer:
             writer.write(compressor.finish())
         labels[UNCOMPRESSED_LABEL] = f"sha256:{digest.hexdigest()}"
 
-    @staticmethod
-    def _commit(ctx: CallContext, writer: Writer, digest: str, labels: Mapping[str, str]) -> None:
+    def _commit(self, ctx: CallContext, writer: Writer, digest: str, labels: Mapping[str, str]) -> None:
         try:
             writer.commit(ctx, 0, digest, labels)
         except AlreadyExists:
@@ -218,6 +224,24 @@ class WalkingDiffer:
             return info
         changed = Info(info.digest, labels={**info.labels, UNCOMPRESSED_LABEL: wanted})
         return self._content.update(ctx, changed, [f"labels.{UNCOMPRESSED_LABEL}"])
+
+
+class _Trees:
+    """The trees at some paths, each opened when it is come to; one that is not there is passed over."""
+
+    def __init__(self, paths: Sequence[str], directory: Callable[[str], RootFS]) -> None:
+        self._paths = paths
+        self._directory = directory
+        self._opened: dict[str, RootFS] = {}
+
+    def __iter__(self) -> Iterator[RootFS]:
+        for path in self._paths:
+            if path not in self._opened:
+                try:
+                    self._opened[path] = self._directory(path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+            yield self._opened[path]
 
 
 class _Gathered:
@@ -245,12 +269,15 @@ class _Gathered:
 @contextmanager
 def _explained(doing: str) -> Iterator[None]:
     """Say in front of an error what was being done; an error of the system becomes Unknown, a kind stays."""
-    prefix = f"{doing}: " if doing else ""
     try:
         yield
     except ContainerdError as error:
-        if not doing or doing == "failed to mount":
+        if not doing or doing == "failed to mount" or isinstance(error, ProcessorFailed):
             raise  # from inside the block: it says itself what went wrong
-        raise type(error)(prefix + error.message, bare=error.bare) from error
+        raise type(error)(_joined(doing, error.message), bare=error.bare) from error
     except OSError as error:
-        raise Unknown(prefix + describe(error)) from error
+        raise Unknown(_joined(doing, describe(error))) from error
+
+
+def _joined(*parts: str) -> str:
+    return ": ".join(filter(None, parts))

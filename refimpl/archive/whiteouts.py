@@ -21,7 +21,13 @@ OPAQUE = ".wh..wh..opq"
 
 
 class Whiteouts(Protocol):
-    """One way to treat them."""
+    """One way to treat them.
+
+    Attributes:
+        wants_written: whether ``convert`` looks at what this archive has made; a million paths need not be kept if not.
+    """
+
+    wants_written: bool
 
     def convert(self, fs: RootFS, header: Header, path: str, written: set[str]) -> bool:
         """Do what an entry's name asks for, if it is a whiteout's.
@@ -42,6 +48,8 @@ class Whiteouts(Protocol):
 class RemovingWhiteouts:
     """Whiteouts are carried out on the tree."""
 
+    wants_written = True
+
     def convert(self, fs: RootFS, header: Header, path: str, written: set[str]) -> bool:
         """Remove what the whiteout names."""
         directory, base = posixpath.split(path)
@@ -60,6 +68,8 @@ class OverlayWhiteouts:
     Args:
         namespace: of the attribute: ``trusted``, or ``user`` inside a user namespace.
     """
+
+    wants_written = False
 
     def __init__(self, namespace: str = "trusted") -> None:
         self._opaque = f"{namespace}.overlay.opaque"
@@ -81,6 +91,8 @@ class OverlayWhiteouts:
 class LiteralWhiteouts:
     """Whiteouts are files like others: the file system below reads them itself."""
 
+    wants_written = False
+
     def convert(self, fs: RootFS, header: Header, path: str, written: set[str]) -> bool:
         """Let the entry be written."""
         return True
@@ -94,9 +106,12 @@ def remove(fs: RootFS, path: str) -> None:
 
 def _remove_older(fs: RootFS, directory: str, written: set[str]) -> None:
     """Remove everything below a directory that this archive has not written."""
-    for name in fs.listdir(directory):
-        path = posixpath.join(directory, name)
-        if path not in written:
-            fs.rmtree(path)
-        elif fs.lstat(path).type is FileType.DIRECTORY:
-            _remove_older(fs, path, written)
+    todo = [directory]
+    while todo:
+        here = todo.pop()
+        for name in fs.listdir(here):
+            path = posixpath.join(here, name)
+            if path not in written:
+                fs.rmtree(path)
+            elif fs.lstat(path).type is FileType.DIRECTORY:
+                todo.append(path)

@@ -15,9 +15,9 @@ files by the store on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from refimpl.contract.context import CallContext
 
@@ -228,5 +228,17 @@ class ContentStore(Protocol):
 
         Raises:
             NotFound: no such ingest. A bare store may pass over it in silence (CNT-106).
+        """
+        ...
+
+
+@runtime_checkable
+class IngestSweeper(Protocol):
+    """A bare store that can drop ingests which have no status to be listed by: what a crash left of an opening."""
+
+    def sweep_ingests(self, ctx: CallContext, keep: Collection[str]) -> None:
+        """Drop every ingest but those of the refs in ``keep`` and those that are open (CNT-048, CNT-100).
+
+        One that cannot be removed is logged, and the others go all the same.
         """
         ...

@@ -75,14 +75,18 @@ def _make(path: Path, mode: int, prefix: str) -> None:
 
 def _clear(mounts: Path) -> None:
     """Unmount and remove what an earlier run left behind."""
-    for target in reversed(_mounted_below(mounts)):
+    targets = _mounted_below(mounts)
+    for target in reversed(targets):
         try:
             _unmount(target)
         except OSError as error:
             log.warning("failed to unmount", extra={"fields": {"error": error, "path": target}})
-    for left in mounts.iterdir():
+    # Only what was mounted on, and never what is in it: a directory that was left for another reason stays (MNT-026).
+    for left in sorted({Path(target) for target in targets}, reverse=True):
         try:
             left.rmdir()
+        except FileNotFoundError:
+            continue  # it was in the file system that is no longer there
         except OSError as error:
             log.warning("failed to remove temporary mount", extra={"fields": {"error": error, "path": left}})
 

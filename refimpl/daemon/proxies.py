@@ -1,4 +1,6 @@
-"""Proxy plugins: snapshotters and content stores that another process serves over gRPC (``[proxy_plugins.<id>]``).
+"""Proxy plugins: what another process serves over gRPC (``[proxy_plugins.<id>]``).
+
+Snapshotters and content stores as in 1.6, and differs as from 2.x on.
 
 Nothing is dialled at the start: a proxy is ok whether or not anybody listens, and its calls are Unavailable meanwhile.
 Clauses PLG-042 to PLG-050.
@@ -10,13 +12,22 @@ from collections.abc import Callable, Mapping
 
 from refimpl.client.connection import Connection
 from refimpl.client.content import RemoteContent
+from refimpl.client.diff import RemoteDiffer
 from refimpl.client.snapshots import RemoteSnapshotter
 from refimpl.kernel import ConfigError, InitContext, Registration
 from refimpl.kernel.config import ProxyPlugin
 
 SNAPSHOTTER, CONTENT = "io.containerd.snapshotter.v1", "io.containerd.content.v1"
+DIFFER = "io.containerd.differ.v1"
 
-TYPES: Mapping[str, str] = {"snapshot": SNAPSHOTTER, SNAPSHOTTER: SNAPSHOTTER, "content": CONTENT, CONTENT: CONTENT}
+TYPES: Mapping[str, str] = {
+    "snapshot": SNAPSHOTTER,
+    SNAPSHOTTER: SNAPSHOTTER,
+    "content": CONTENT,
+    CONTENT: CONTENT,
+    "diff": DIFFER,
+    DIFFER: DIFFER,
+}
 """What may stand under ``type``, and the plugin type that it means."""
 
 
@@ -30,6 +41,14 @@ class ProxySnapshotter(RemoteSnapshotter):
 
 class ProxyContent(RemoteContent):
     """A content store that owns its connection."""
+
+    def close(self) -> None:
+        """Hang up. Idempotent."""
+        self._connection.close()
+
+
+class ProxyDiffer(RemoteDiffer):
+    """A differ that owns its connection."""
 
     def close(self) -> None:
         """Hang up. Idempotent."""
@@ -55,6 +74,8 @@ def _init(type_: str, id_: str, address: str) -> Callable[[InitContext], object]
     def init(ic: InitContext) -> object:
         ic.exports["address"] = address
         connection = Connection(address)
-        return ProxySnapshotter(connection, id_) if type_ == SNAPSHOTTER else ProxyContent(connection)
+        if type_ == SNAPSHOTTER:
+            return ProxySnapshotter(connection, id_)
+        return ProxyContent(connection) if type_ == CONTENT else ProxyDiffer(connection)
 
     return init

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refimpl.contract.mounts import ClientMounts
+from refimpl.contract.mounts import ClientMounts, TemporaryMounts
 from refimpl.contract.times import Clock
 from refimpl.daemon import directories, notify, plugin_dir, process
 from refimpl.daemon import log as daemon_log
@@ -186,13 +186,14 @@ class Daemon:
         directories.use_temporary(settings_.temp)
         process.set_oom_score(settings_.oom_score)
         process.join_cgroup(settings_.cgroup.path)
+        temporary = TemporaryMounts(str(Path(settings_.root, directories.TEMPORARY_MOUNTS)))
         self._kernel = assemble(
             root=Path(settings_.root),
             state=Path(settings_.state),
             backends=self._backends,
             configuration=settings_,
             clock=self._clock,
-            resources=self._given,
+            resources={TemporaryMounts: temporary, **(self._given or {})},
             extra=modules,
             registrations=_proxies(settings_),
             strict=self._strict,

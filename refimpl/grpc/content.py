@@ -81,13 +81,14 @@ class ContentFront(wire.ContentServicer):
         """
         _validate(request.digest, named=True)
         # Asked first, so that a record without bytes and bytes without a record both are NotFound (CNT-101).
-        self._store.info(ctx, request.digest)
+        size = self._store.info(ctx, request.digest).size
         reader = self._store.reader(ctx, request.digest)
         try:
             start = max(request.offset, 0)
-            if start > reader.size:
-                raise OutOfRange(f"read past object length {reader.size} bytes", bare=True)
-            end = reader.size if request.size <= 0 else min(start + request.size, reader.size)
+            if start > size:
+                raise OutOfRange(f"read past object length {size} bytes", bare=True)
+            # By the record, not by the file: of one that has grown behind our back no more is told (CNT-073).
+            end = size if request.size <= 0 else min(start + request.size, size)
             offset = start
             while data := reader.read_at(offset, min(PIECE, end - offset)):
                 ctx.check()

@@ -6,13 +6,16 @@ the other fronts. Real and fake twins stand side by side. Nothing is imported he
 """
 
 MODULES: tuple[str, ...] = (
+    "refimpl.backends.real.resources",
     "refimpl.backends.fake.resources",
+    "refimpl.backends.real.differ",
     "refimpl.backends.fake.differ",
     "refimpl.services.events",
     "refimpl.metadata.scheduler",
     "refimpl.services.introspection",
     "refimpl.grpc.introspection",
     "refimpl.services.restart",
+    "refimpl.backends.real.runtime_v2",
     "refimpl.backends.fake.runtime_v2",
     "refimpl.services.containers",
     "refimpl.grpc.containers",
@@ -36,8 +39,11 @@ MODULES: tuple[str, ...] = (
     "refimpl.grpc.version",
     "refimpl.grpc.cri",
     "refimpl.services.monitor",
+    "refimpl.backends.real.runtime_v1",
     "refimpl.backends.fake.runtime_v1",
+    "refimpl.backends.real.snapshotters",
     "refimpl.backends.fake.snapshotters",
+    "refimpl.backends.real.content",
     "refimpl.backends.fake.content",
     "refimpl.metadata.plugin",
 )

@@ -8,12 +8,14 @@ none (PLG-022). What a plugin sets here (exports, capabilities, platforms) is li
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from refimpl.contract.times import Clock
 from refimpl.contract.types import Platform
+from refimpl.kernel.config import StreamProcessor
 
 if TYPE_CHECKING:
     from refimpl.kernel.plugins import Plugin, PluginSet
@@ -41,6 +43,7 @@ class InitContext:
         clock: where to get the time.
         log: a logger named after the plugin.
         timeouts: the ``[timeouts]`` of the configuration, in seconds by name; 0 is none.
+        stream_processors: the ``[stream_processors]`` of the configuration, by id, in the file's order.
     """
 
     registration: Registration
@@ -57,6 +60,7 @@ class InitContext:
     capabilities: list[str] = field(default_factory=list)
     platforms: list[Platform] = field(default_factory=list)
     timeouts: dict[str, float] = field(default_factory=dict)
+    stream_processors: Mapping[str, StreamProcessor] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:

@@ -156,6 +156,7 @@ class Kernel:
             log=logging.getLogger(f"refimpl.plugin.{uri}"),
             platforms=_platforms(registration),
             timeouts=dict(self._timeouts),
+            stream_processors=self.configuration.stream_processors,
             _set=self.plugins,
             _resources=self.resources,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -87,14 +87,15 @@ def test_what_is_compressed_is_gzip_and_always_the_same(pieces: list[bytes]) -> 
     ],
 )
 def test_the_media_type_says_whether_compression_is_looked_for(media_type: str, looked_into: bool) -> None:
-    out = b"".join(plain_layer(CallContext(), media_type, iter([GZIP])))
+    with plain_layer(CallContext(), media_type, iter([GZIP])) as chunks:
+        out = b"".join(chunks)
     assert out == (DATA if looked_into else GZIP)
 
 
 @pytest.mark.parametrize("media_type", ["", "application/octet-stream", TAR + "+encrypted", "text/plain+gzip"])
 def test_a_media_type_that_nobody_processes_is_an_error(media_type: str) -> None:
-    with pytest.raises(Unknown) as error:
-        plain_layer(CallContext(), media_type, iter([DATA]))
+    with pytest.raises(Unknown) as error, plain_layer(CallContext(), media_type, iter([DATA])):
+        pass
     assert str(error.value) == f"failed to get stream processor for {media_type}: no processor for media-type"
 
 
@@ -109,7 +110,7 @@ class Reversing:
 
     def process(
         self, ctx: CallContext, media_type: str, chunks: Iterator[bytes], payload: TypedAny | None
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         ctx.check()
         self.given.append((media_type, payload))
         return (chunk[::-1] for chunk in chunks)
@@ -120,12 +121,17 @@ def test_processors_are_chained_and_the_last_one_that_accepts_a_type_wins() -> N
     shadowed = Reversing("shadowed", [TAR + "+gzip"], TAR)
     last = Reversing("last", [TAR + "+gzip"], TAR)
     payload = TypedAny("type", b"value")
-    out = plain_layer(CallContext(), "secret", iter([b"abc"]), [first, shadowed, last], {"last": payload})
-    assert b"".join(out) == b"abc", "turned round twice, and not decompressed in between"
+    all_of_them = [first, shadowed, last]
+    with plain_layer(CallContext(), "secret", iter([b"abc"]), all_of_them, {"last": payload}) as chunks:
+        assert b"".join(chunks) == b"abc", "turned round twice, and not decompressed in between"
     assert (first.given, shadowed.given) == ([("secret", None)], [])
     assert last.given == [(TAR + "+gzip", payload)]
 
 
 def test_processors_that_feed_themselves_are_an_error() -> None:
-    with pytest.raises(Unknown, match="no end of processors"):
-        plain_layer(CallContext(), "loop", iter([b""]), [Reversing("loop", ["loop"], "loop")])
+    ring = [Reversing("loop", ["loop"], "loop")]
+    with (
+        pytest.raises(Unknown, match="failed to get stream processor for loop: no end of processors"),
+        plain_layer(CallContext(), "loop", iter([b""]), ring),
+    ):
+        pass

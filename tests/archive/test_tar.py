@@ -97,7 +97,12 @@ def test_sparse_files_are_read_with_their_holes(form: str) -> None:
     fragments = [(0, 4), (1000, 4)]
     headers = {
         "0.0": {"GNU.sparse.size": "1500", "GNU.sparse.numblocks": "2"},
-        "0.1": {"GNU.sparse.size": "1500", "GNU.sparse.name": "named", "GNU.sparse.map": "0,4,1000,4"},
+        "0.1": {
+            "GNU.sparse.size": "1500",
+            "GNU.sparse.numblocks": "2",
+            "GNU.sparse.name": "named",
+            "GNU.sparse.map": "0,4,1000,4",
+        },
         "1.0": {
             "GNU.sparse.major": "1",
             "GNU.sparse.minor": "0",
@@ -116,7 +121,9 @@ def test_sparse_files_are_read_with_their_holes(form: str) -> None:
             for pair in fragments
             for key, number in zip(("GNU.sparse.offset", "GNU.sparse.numbytes"), pair, strict=True)
         )
-        data = _with_records(_record("GNU.sparse.size", 1500) + pairs, "named", stored)
+        data = _with_records(
+            _record("GNU.sparse.size", 1500) + _record("GNU.sparse.numblocks", 2) + pairs, "named", stored
+        )
     [(header, read_data)] = read(data)
     assert (header.name, header.size) == ("named", 1500)
     assert read_data == b"head".ljust(1000, b"\0") + b"tail".ljust(500, b"\0")
@@ -184,7 +191,7 @@ def test_an_archive_may_end_cleanly_without_its_end_marks_or_padding() -> None:
     [("0", 0), ("1.5", 1_500_000_000), ("-1.5", -1_500_000_000), ("1.1234567891", 1_123_456_789), ("1.", SECOND)],
 )
 def test_times_of_records_are_cut_to_nanoseconds(text: str, nanoseconds: int) -> None:
-    assert parse_pax_time(text) == nanoseconds
+    assert parse_pax_time(text.encode()) == nanoseconds
 
 
 def test_a_device_number_that_tar_cannot_hold_is_refused() -> None:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 CTX = CallContext(namespace="nsx")
 SNAPSHOTTER, CONTENT = "io.containerd.snapshotter.v1", "io.containerd.content.v1"
+DIFFER = "io.containerd.differ.v1"
 
 
 class Recorder(wire.SnapshotsServicer):
@@ -70,13 +71,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "named,meant",
-    [("snapshot", SNAPSHOTTER), (SNAPSHOTTER, SNAPSHOTTER), ("content", CONTENT), (CONTENT, CONTENT)],
+    [
+        ("snapshot", SNAPSHOTTER),
+        (SNAPSHOTTER, SNAPSHOTTER),
+        ("content", CONTENT),
+        (CONTENT, CONTENT),
+        ("diff", DIFFER),
+        (DIFFER, DIFFER),
+    ],
 )
 def test_a_type_may_be_given_short_or_in_full(named: str, meant: str) -> None:
     assert [made.uri for made in registrations({"p1": ProxyPlugin(named, "/x")})] == [f"{meant}.p1"]
 
 
-@pytest.mark.parametrize("named", ["bogus", "Snapshot", "", "diff"])
+@pytest.mark.parametrize("named", ["bogus", "Snapshot", "", "Diff"])
 def test_an_unknown_type_is_refused_with_the_name_of_the_proxy(named: str) -> None:
     with pytest.raises(ConfigError, match=f'proxy_plugins.p: unknown proxy plugin type "{named}"'):
         registrations({"p": ProxyPlugin(named, "/x")})

@@ -12,9 +12,7 @@ import hashlib
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from refimpl.backends.fake.host import FakeHost
 from refimpl.contract import digest as digests
@@ -26,11 +24,11 @@ from refimpl.contract.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    Unavailable,
     Unimplemented,
     Unknown,
 )
-from refimpl.contract.times import SECOND, Clock
+from refimpl.contract.ref_locks import RefLocks
+from refimpl.contract.times import Clock
 from refimpl.kernel import InitContext, Registration, hookimpl
 
 _SMALL = 64 << 10
@@ -178,7 +176,7 @@ class MemoryWriter:
         """Let go of the ref; the bytes stay. Idempotent."""
         if self._open:
             self._open = False
-            self._store.unlock(self._ingest.ref)
+            self._store.locks.unlock(self._ingest.ref)
 
     def _require_open(self, verb: str) -> None:
         if not self._open:
@@ -199,15 +197,17 @@ class MemoryContent:
     Args:
         clock: for the times of blobs and ingests.
         shelf: where blobs and ingests are; a new one if left out.
+
+    Attributes:
+        clock, locks: for its writers.
     """
 
     def __init__(self, clock: Clock, shelf: Shelf | None = None) -> None:
         self.clock = clock
-        self._started = clock.monotonic()
         self._mutex = threading.Lock()
         shelf = shelf or Shelf()
         self._blobs, self._ingests = shelf.blobs, shelf.ingests
-        self._locks: dict[str, int] = {}
+        self.locks = RefLocks(clock)
 
     def info(self, ctx: CallContext, digest: str) -> Info:
         """Size and times of a blob.
@@ -297,7 +297,7 @@ class MemoryContent:
         with self._mutex:
             if expected in self._blobs:
                 raise AlreadyExists(f"content {expected}")
-            self._lock(ref)
+            self.locks.lock(ref)
             ingest = self._ingests.get(ref)
             if ingest is None or (total > 0 and ingest.total > 0 and ingest.total != total):
                 now = self.clock.now()
@@ -323,26 +323,6 @@ class MemoryContent:
             if digest in self._blobs:
                 raise AlreadyExists(f"content {digest}")
             self._blobs[digest] = _Blob(ingest.content, self.clock.now())
-
-    def unlock(self, ref: str) -> None:
-        """Let the next writer have the ref."""
-        with self._mutex, suppress(KeyError):
-            del self._locks[ref]
-
-    def _lock(self, ref: str) -> None:
-        since = self._locks.get(ref)
-        if since is not None:
-            raise Unavailable(f"ref {ref} locked for {self._since(since)}")
-        self._locks[ref] = self.clock.now()
-
-    def _since(self, since: int) -> str:
-        """A span and a time as Go prints them; clients show this text."""
-        seconds = (self.clock.now() - since) / SECOND
-        span = f"{seconds * 1000:.6f}ms" if seconds < 1 else f"{seconds:.9f}s"
-        whole, fraction = divmod(since, SECOND)
-        moment = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        age = self.clock.monotonic() - self._started - seconds
-        return f"{span} (since {moment}.{fraction:09d} +0000 UTC m=+{age:.9f})"
 
     def _blob(self, digest: str) -> _Blob:
         _validate(digest)

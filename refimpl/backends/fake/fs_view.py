@@ -21,6 +21,8 @@ from refimpl.contract.mounts import FileStat, FileType
 from refimpl.contract.times import Clock
 
 _READ_AHEAD = 1 << 18
+_TEXT_MAX = 4095  # bytes of a symlink's text
+_XATTR_NAME_MAX, _XATTR_MAX = 255, 1 << 16  # bytes
 
 
 class View:
@@ -218,6 +220,8 @@ class View:
             place = self._paths.vacant(path)
             if not text:
                 raise fail(errno.ENOENT, path)
+            if len(os.fsencode(text)) > _TEXT_MAX:
+                raise fail(errno.ENAMETOOLONG, path)
             inode = Inode(FileType.SYMLINK, 0o777, self._clock.now())
             inode.target, inode.size = text, len(os.fsencode(text))
             self._add(place, inode, path)
@@ -264,12 +268,9 @@ class View:
     def rmtree(self, path: str) -> None:
         """Remove an entry and all below it; what is mounted there is refused (EBUSY)."""
         with self.lock:
-            if self.lstat(path).type is FileType.DIRECTORY:
-                for name in self.listdir(path):
-                    self.rmtree(f"{path.rstrip('/')}/{name}")
-                self.rmdir(path)
-            else:
-                self.unlink(path)
+            # Not by recursion: a tree may be deeper than Python's stack.
+            for each, stat in reversed(list(self.walk(path))):
+                (self.rmdir if stat.type is FileType.DIRECTORY else self.unlink)(each)
 
     def rename(self, old: str, new: str) -> None:
         """rename(2)."""
@@ -299,15 +300,11 @@ class View:
                 raise fail(error.errno or errno.EIO, new if error.errno == errno.ENOTEMPTY else old) from None
 
     def _is_below(self, path: str, place: Place) -> bool:
-        """Whether a path leads through a directory; a rename to there would cut both off the tree."""
+        """Whether a path ends somewhere below a directory; a rename to there would cut both off the tree."""
         fs = place.mount.fs
         key = fs.key(place.node)
-        names = path.split("/")
-        for count in range(1, len(names)):
-            at = self._paths.resolve("/".join(names[:count]), follow=True)
-            if at.mount is place.mount and at.node is not None and fs.key(at.node) == key:
-                return True
-        return False
+        above = self._paths.trail(path.rstrip("/").rpartition("/")[0], follow=True)
+        return any(at.mount is place.mount and fs.key(at.node) == key for at in above)
 
     # --- attributes
 
@@ -336,10 +333,14 @@ class View:
 
         Raises:
             OSError: EOPNOTSUPP for a name outside user, trusted, security and system; EPERM for user on anything but
-                files and directories.
+                files and directories; ERANGE for a name, E2BIG for a value that is too long.
         """
         with self.lock:
             place = self._paths.changeable(self._paths.found(path), path)
+            if not 0 < len(os.fsencode(name)) <= _XATTR_NAME_MAX:
+                raise fail(errno.ERANGE, path)
+            if len(value) > _XATTR_MAX:
+                raise fail(errno.E2BIG, path)
             space = name.partition(".")[0]
             if space not in {"user", "trusted", "security", "system"} or name == space:
                 raise fail(errno.EOPNOTSUPP, path)

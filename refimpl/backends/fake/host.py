@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from refimpl.backends.fake.cgroups import CgroupTree
@@ -46,6 +46,11 @@ class HostFeatures:
 _DIRECTORIES = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/var")  # noqa: S108  # of the fake disk
 """What a container needs that has the machine's own root file system."""
 
+_OFF_SECONDS = 5.0
+"""How long one process may take to notice that the machine is switched off."""
+
+_OVERLAY = "/sys/module/overlay/parameters"
+
 
 class FakeHost:
     """A Linux machine that is not there.
@@ -62,7 +67,7 @@ class FakeHost:
         volumes: block devices and datasets by name (``/dev/mapper/pool-snap-1``, ``tank/containerd/1``).
         databases: what plugins keep in files of their own format, by the file's path.
         cgroups: the groups of its processes.
-        processes: what runs. It goes on when a daemon ends; ``processes.kill_all`` ends it.
+        processes: what runs. It goes on when a daemon ends; ``switch_off`` ends it.
         lock: held during every operation; take it to see several at once.
     """
 
@@ -82,7 +87,17 @@ class FakeHost:
         """Make the directories that a machine has and a bare disk has not; answers with itself."""
         for directory in _DIRECTORIES:
             self.fs.mkdir(directory)
+        if self.features.overlay_index:
+            self.fs.makedirs(_OVERLAY)
+            self.fs.write(f"{_OVERLAY}/index", b"N\n")
         return self
+
+    def switch_off(self) -> None:
+        """End all processes, frozen ones too, which are threads here: for whoever gives the machine up. Idempotent."""
+        for group in self.cgroups.root.downwards():
+            self.cgroups.thaw(group)
+        for process in self.processes.kill_all():
+            process.ended.wait(_OFF_SECONDS)
 
 
 class HostMounter:
@@ -115,8 +130,6 @@ class HostMounter:
             yield host.fs.below(target)
         finally:
             host.mounts.unmount_all(target)
-            if mounts:
-                # Never recursively: should an unmount have failed, a snapshot's files are below (MNT-025).
+            # Never recursively: should an unmount have failed, a snapshot's files are below (MNT-025).
+            with suppress(OSError):
                 host.fs.rmdir(target)
-            else:
-                host.fs.rmtree(target)

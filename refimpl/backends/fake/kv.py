@@ -255,8 +255,8 @@ class MemoryStoreFactory:
         self._lock = threading.Lock()
         self._stores: dict[Path, MemoryStore] = {}
 
-    def open(self, path: Path) -> MemoryStore:
-        """Open the database that lives at ``path``, made if missing.
+    def open(self, path: Path, *, timeout: float = 0.0) -> MemoryStore:
+        """Open the database that lives at ``path``, made if missing. Nobody waits here, whatever ``timeout``.
 
         Raises:
             Unavailable: it is open already, as a file would be locked.

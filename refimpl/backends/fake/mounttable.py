@@ -12,7 +12,7 @@ import errno
 import itertools
 import threading
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refimpl.backends.fake.fs import DiskFS, FileSystem
@@ -134,6 +134,9 @@ class MountTable:
         options = parse_options(shortened.options)
         if len(",".join(options.data)) > PAGE_SIZE:
             raise Unknown("mount options is too long")
+        if mount.type.startswith(("fuse.", "fuse3.")):
+            # A helper program's matter (MNT-019), of which this host has none.
+            raise Unknown(_helper_failed(mount, target))
         if options.loop:
             raise InvalidArgument("the fake host has no loop devices: option loop")
         with self._lock:
@@ -177,6 +180,8 @@ class MountTable:
                 todo.append((record.point, point.fs.key(point.root), point))
 
     def _new(self, mount: Mount, options: MountOptions) -> MountPoint:
+        # A file system gets one text, whoever put the commas in.
+        options = replace(options, data=tuple(filter(None, ",".join(options.data).split(","))))
         if mount.type == "tmpfs":
             fs = self._tmpfs(options)
         elif mount.type == "overlay":
@@ -219,7 +224,7 @@ class MountTable:
         if not isinstance(mount.fs, DiskFS):
             raise fail(errno.EINVAL, path)  # a union on a union: the kernel refuses it as an upper layer too
         if not node.is_directory:
-            raise fail(errno.ENOTDIR, path)
+            raise fail(errno.EINVAL, path)  # the overlay's own check: path walks are not involved
         return mount.fs, node, mount
 
     def _overlay(self, options: MountOptions) -> UnionFS:
@@ -311,6 +316,13 @@ class MountTable:
         if not over:
             del self._over[id(record.parent)]
         self._mounted.remove(record)
+
+
+def _helper_failed(mount: Mount, target: str) -> str:
+    kind, _, name = mount.type.partition(".")
+    options = "".join(f" -o {option}" for option in mount.options)
+    told = f"mount.{kind} [{mount.source} {target}{options} -t {name}]"
+    return f'mount helper [{told}] failed: "": executable file not found in $PATH'
 
 
 def _check_options(options: MountOptions, known: set[str]) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from refimpl.backends.fake.cgroups import Cgroup, CgroupTree
 from refimpl.backends.fake.processes_signals import Action, SignalTable
 from refimpl.backends.fake.processes_wake import Wake
-from refimpl.contract.times import SECOND, ZERO_TIME, Clock
+from refimpl.contract.times import SECOND, ZERO_TIME, Clock, SystemClock
 
 if TYPE_CHECKING:
     from refimpl.backends.fake.fs_view import View
@@ -40,8 +40,11 @@ START_COST = 1_000_000
 CALL_COST = 5_000
 """Nanoseconds of processor time that a system call takes."""
 
-_BURST = SECOND
-"""Nanoseconds that a process may compute ahead of the clock; so a short program never waits for a hand-moved one."""
+_BURST = SECOND // 50
+"""Nanoseconds that a process may compute ahead of the clock."""
+
+_BURST_BY_HAND = SECOND
+"""The same where a clock moves by hand: a short program never waits for the hand."""
 
 _NAMESPACE_END_SECONDS = 10.0
 
@@ -164,7 +167,7 @@ class FakeProcess:
         self._stopped = False
         self._over = False
         self._watchers: set[Wake] = set()
-        self._credit = _BURST
+        self._credit = table.burst
         self._credited = table.clock.monotonic()
 
     # --- from outside
@@ -362,7 +365,7 @@ class FakeProcess:
             now = self.table.clock.monotonic()
         elapsed = round((now - self._credited) * SECOND)
         self._credited = now
-        self._credit = min(_BURST, self._credit + round(elapsed * share))
+        self._credit = min(self.table.burst, self._credit + round(elapsed * share))
         if share < 1:
             self.table.cgroups.count_periods(self.cgroup, elapsed, round(elapsed * (1 - share)))
 
@@ -464,11 +467,15 @@ class ProcessTable:
 
     Args:
         first_pid: of the first process: as if some were running already.
+
+    Attributes:
+        burst: nanoseconds that a process may compute ahead of the clock.
     """
 
     def __init__(self, clock: Clock, cgroups: CgroupTree, first_pid: int = 1000) -> None:
         self.clock = clock
         self.cgroups = cgroups
+        self.burst = _BURST if isinstance(clock, SystemClock) else _BURST_BY_HAND
         self.namespace = PidNamespace()
         self._lock = threading.Lock()
         self._by_pid: dict[int, FakeProcess] = {}

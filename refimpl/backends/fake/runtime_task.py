@@ -381,4 +381,4 @@ class _Init:
         return getattr(self._task, name)
 
     def delete(self, ctx: CallContext) -> Exit:
-        raise InvalidArgument("cannot delete the init process with DeleteProcess")
+        raise InvalidArgument("cannot delete init process with DeleteProcess")

@@ -154,9 +154,8 @@ class World:
 
     def end(self) -> None:
         """End all processes."""
-        for process in self.host.processes.kill_all():
-            self.host.cgroups.thaw(process.cgroup)
-            assert process.ended.wait(SECONDS)
+        self.host.switch_off()
+        assert living(self.host) == []
 
 
 def in_time(ctx: CallContext = CTX) -> CallContext:

@@ -121,6 +121,7 @@ def test_layers_go_into_and_come_out_of_every_snapshotter(world: World, name: st
         scratch.write("/layer", reader.read_at(0, reader.size))
         with scratch.open("/layer") as layer, tarfile.open(fileobj=layer) as tar:
             assert tar.getnames() == ["dir", "dir/more", ".wh.file"]
+        scratch.unlink("/layer")
 
 
 def test_an_overlays_upper_directory_is_written_without_a_mount(world: World) -> None:

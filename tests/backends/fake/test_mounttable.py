@@ -48,11 +48,19 @@ def test_a_failing_mount_undoes_the_earlier_ones(host: FakeHost) -> None:
     assert after == before
 
 
-def test_an_empty_list_is_an_empty_directory_that_is_thrown_away(host: FakeHost) -> None:
+def test_an_empty_list_is_an_empty_directory_that_is_thrown_away_empty(host: FakeHost) -> None:
     with host.mounter.mounted(CTX, []) as root:
         assert root.listdir("/") == []
-        root.write("/scratch", b"x")
     assert host.fs.listdir("/var/lib/containerd/tmpmounts") == []
+    with host.mounter.mounted(CTX, []) as root:
+        root.write("/left", b"x")
+    (left,) = host.fs.listdir("/var/lib/containerd/tmpmounts")
+    assert host.fs.read(f"/var/lib/containerd/tmpmounts/{left}/left") == b"x"
+
+
+def test_a_fuse_file_system_needs_a_program_that_is_not_there(host: FakeHost) -> None:
+    with pytest.raises(Unknown, match=r"mount helper \[mount.fuse3 \[x /target -o a -t some\]\] failed"):
+        host.mounts.mount("/target", Mount("fuse3.some", "x", options=("a",)))
 
 
 @pytest.mark.parametrize("type", ["bind", "none", ""])
@@ -72,7 +80,7 @@ def test_the_option_makes_a_bind_mount_whatever_the_type(host: FakeHost, type: s
         ("EINVAL", Mount("overlay", "overlay", options=("lowerdir=/one",))),
         ("EINVAL", Mount("overlay", "overlay", options=("lowerdir=/one:/two", "bogus=1"))),
         ("EINVAL", Mount("overlay", "overlay", options=("lowerdir=/one", "upperdir=/two"))),
-        ("ENOTDIR", Mount("overlay", "overlay", options=("lowerdir=/one:/two/name",))),
+        ("EINVAL", Mount("overlay", "overlay", options=("lowerdir=/one:/two/name",))),
         ("EINVAL", Mount("tmpfs", "tmpfs", options=("private",))),
         ("ENOENT", Mount("ext4", "/dev/mapper/none")),
         ("ENOTBLK", Mount("ext4", "/one/name")),

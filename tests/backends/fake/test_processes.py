@@ -10,6 +10,7 @@ import pytest
 from refimpl.backends.fake.clock import FakeClock
 from refimpl.backends.fake.processes import FakeProcess, Image, PidNamespace
 from refimpl.backends.fake.runtime_resources import apply
+from refimpl.contract.times import SECOND
 from tests.backends.fake.containers import ROOT, SECONDS, Ran, living, make_host, sh, until
 
 
@@ -37,6 +38,33 @@ def test_a_busy_loop_waits_for_the_clock_and_can_be_killed() -> None:
 
     assert ran.status() == 137
     assert group.cpu_user < 1_100_000_000, "no more than the clock allows"
+
+
+def test_by_the_machine_s_own_clock_nobody_computes_more_than_time_allows() -> None:
+    host = make_host()
+    begun = host.clock.monotonic()
+    ran = Ran(host, ["sh", "-c", "while true; do :; done"])
+    group = host.cgroups.make("/alone")
+    until(lambda: group.cpu_user > SECOND // 10)
+
+    ran.process.signal(signal.SIGKILL)
+
+    assert ran.status() == 137
+    passed = (host.clock.monotonic() - begun) * SECOND
+    assert group.cpu_user <= passed + host.processes.burst + SECOND // 1000
+
+
+def test_a_machine_that_is_switched_off_leaves_nothing_running() -> None:
+    host = make_host(FakeClock())
+    ran = [Ran(host, ["sh", "-c", "sleep 1000 & wait"]), Ran(host, ["sleep", "1000"])]
+    frozen = ran[1].process.cgroup
+    host.cgroups.freeze(frozen)
+
+    host.switch_off()
+
+    assert living(host) == []
+    assert all(one.process.ended.is_set() for one in ran)
+    host.switch_off()
 
 
 def _note(ends: list[str], name: str, _process: FakeProcess) -> None:
