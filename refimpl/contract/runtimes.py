@@ -142,7 +142,7 @@ class Process(Protocol):
         """Start it; answers with its pid.
 
         Raises:
-            FailedPrecondition: it is not CREATED (TSK-031).
+            Unknown: it is not CREATED (TSK-031).
         """
         ...
 
@@ -151,7 +151,7 @@ class Process(Protocol):
 
         Raises:
             NotFound: the process has ended (TSK-037).
-            InvalidArgument: there is no such signal (TSK-038).
+            Unknown: there is no such signal (TSK-038).
         """
         ...
 

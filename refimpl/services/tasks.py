@@ -38,7 +38,7 @@ from refimpl.contract.times import ZERO_TIME, Clock
 from refimpl.contract.types import Descriptor, TypedAny
 from refimpl.kernel import InitContext, Registration, hookimpl
 from refimpl.services.plugin_types import EVENT, METADATA, MONITOR, RUNTIME_V1, RUNTIME_V2, SERVICE
-from refimpl.services.tasks_checkpoints import Checkpoints, image_path, restore_path
+from refimpl.services.tasks_checkpoints import LINUX_V1, Checkpoints, image_path, restore_path
 from refimpl.services.tasks_runtimes import Runtimes, first_runtimes, task_monitor
 
 _STATE_TIMEOUT = "io.containerd.timeout.task.state"
@@ -143,7 +143,7 @@ class TasksService:
         """
         task = self._task(ctx, container_id)
         if not exec_id:
-            raise NotFound("process does not exist ")
+            raise NotFound("process  does not exist")
         return task.process(ctx, exec_id).delete(ctx)
 
     def get(self, ctx: CallContext, container_id: str, exec_id: str = "") -> ProcessState:
@@ -173,11 +173,14 @@ class TasksService:
         """
         if not exec_id:
             raise InvalidArgument("exec id cannot be empty", bare=True)
-        task = self._task(ctx, container_id)
+        container = self._containers.get(ctx, container_id)
+        task = self._runtimes.task_of(ctx, container)
         try:
             validate_identifier(exec_id)
         except InvalidArgument as error:
-            raise InvalidArgument(f"invalid exec id {exec_id}: {error.message}") from error
+            # The first runtime does not say which.
+            shown = "" if container.runtime.name == LINUX_V1 else f" {exec_id}"
+            raise InvalidArgument(f"invalid exec id{shown}: {error.message}") from error
         if spec is None:
             raise InvalidArgument(f"exec {exec_id} has no process spec")
         task.exec(ctx, exec_id, spec, io)

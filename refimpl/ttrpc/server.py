@@ -9,11 +9,10 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping
 
 from refimpl.contract.errors import Unimplemented
-from refimpl.kernel.service import TTRPCMethod
+from refimpl.ttrpc.methods import Threads, UnaryMethod
 from refimpl.ttrpc.serving import Connection
 from refimpl.ttrpc.streams import StreamMethod
 
@@ -24,17 +23,21 @@ class Server:
     Args:
         listener: a bound and listening stream socket; the server closes it.
         pool: where calls run.
+        admit: looks at each connection before anything is read from it; False closes it. None admits everybody.
     """
 
-    def __init__(self, listener: socket.socket, pool: Executor) -> None:
+    def __init__(
+        self, listener: socket.socket, pool: Threads, admit: Callable[[socket.socket], bool] | None = None
+    ) -> None:
         self._listener = listener
+        self._admit = admit
         self._pool = pool
-        self._services: dict[str, Mapping[str, TTRPCMethod | StreamMethod]] = {}
+        self._services: dict[str, Mapping[str, UnaryMethod | StreamMethod]] = {}
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
-    def add_service(self, name: str, methods: Mapping[str, TTRPCMethod | StreamMethod]) -> None:
+    def add_service(self, name: str, methods: Mapping[str, UnaryMethod | StreamMethod]) -> None:
         """Serve ``methods`` by bare name as the service ``name``.
 
         Raises:
@@ -44,7 +47,7 @@ class Server:
             raise ValueError(f"ttrpc service {name} is registered already")
         self._services[name] = methods
 
-    def method(self, service: str, name: str) -> TTRPCMethod | StreamMethod:
+    def method(self, service: str, name: str) -> UnaryMethod | StreamMethod:
         """The method that a request names; names are compared byte by byte.
 
         Raises:
@@ -82,6 +85,9 @@ class Server:
                     return
                 # Out of file descriptors, most likely: the connection waits in the queue until some are free.
                 time.sleep(0.01)
+                continue
+            if self._admit is not None and not self._admit(accepted):
+                accepted.close()
                 continue
             connection = Connection(self.method, accepted, self._pool)
             with self._lock:

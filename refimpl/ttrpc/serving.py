@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -22,7 +21,6 @@ from refimpl.api import status
 from refimpl.api.ttrpc_pb2 import Request, Response
 from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import Canceled, ContainerdError, Internal, InvalidArgument, ResourceExhausted
-from refimpl.kernel.service import TTRPCMethod
 from refimpl.ttrpc.frames import (
     DATA,
     NAMESPACE_KEY,
@@ -35,12 +33,13 @@ from refimpl.ttrpc.frames import (
     FrameTooLongError,
     read_frame,
 )
+from refimpl.ttrpc.methods import Threads, UnaryMethod
 from refimpl.ttrpc.streams import ServerStream, StreamMethod
 from refimpl.ttrpc.writing import FrameWriter
 
 log = logging.getLogger("refimpl.ttrpc")
 
-Lookup = Callable[[str, str], TTRPCMethod | StreamMethod]
+Lookup = Callable[[str, str], UnaryMethod | StreamMethod]
 """Finds a method by service and name, or raises ``Unimplemented``."""
 
 
@@ -53,7 +52,7 @@ class Connection:
         pool: where calls run.
     """
 
-    def __init__(self, lookup: Lookup, accepted: socket.socket, pool: Executor) -> None:
+    def __init__(self, lookup: Lookup, accepted: socket.socket, pool: Threads) -> None:
         self._lookup = lookup
         self._socket = accepted
         self._pool = pool
@@ -113,7 +112,7 @@ class Connection:
             return
         try:
             method = self._lookup(request.service, request.method)
-            if isinstance(method, TTRPCMethod):
+            if not isinstance(method, StreamMethod):
                 self._pool.submit(self._unary, method, frame.stream, request)
                 return
             # Opened by the reader, so that the data that follows finds it.
@@ -123,7 +122,7 @@ class Connection:
             return
         self._pool.submit(self._streaming, method, frame.stream, self._context(request), stream)
 
-    def _unary(self, method: TTRPCMethod, stream: int, request: Any) -> None:
+    def _unary(self, method: UnaryMethod, stream: int, request: Any) -> None:
         try:
             message = _parsed(method.request, request.payload)
             answer = Response(payload=method.handler(self._context(request), message).SerializeToString())

@@ -294,7 +294,7 @@ def test_an_exec_that_is_not_there_is_not_found(service: TasksService) -> None:
 def test_init_is_not_an_exec_without_a_name(world: World, service: TasksService) -> None:
     service.create(NS, CreateTask("c1"))
     world.second.made["ns", "c1"].finish(0)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"^process  does not exist: not found$"):
         service.delete_process(NS, "c1", "")
     assert service.get(NS, "c1").status is Status.STOPPED
 
@@ -312,12 +312,18 @@ def test_init_is_not_an_exec_without_a_name(world: World, service: TasksService)
                 'invalid exec id a/b: identifier "a/b" must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$'
             ),
         ),
+        (
+            "old",
+            "a/b",
+            InvalidArgument('invalid exec id: identifier "a/b" must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$'),
+        ),
     ],
 )
 def test_exec_ids_are_looked_at_in_containerds_order(
     service: TasksService, container_id: str, exec_id: str, error: ContainerdError
 ) -> None:
     service.create(NS, CreateTask("c1"))
+    service.create(NS, CreateTask("old"))
     with pytest.raises(type(error)) as caught:
         service.exec(NS, container_id, exec_id, SPEC, IO())
     assert str(caught.value) == str(error)

@@ -1,0 +1,166 @@
+"""The second runtime: one shim for each task, or for a group of them, found by the runtime's name.
+
+It keeps a list of tasks and nothing on disk but their bundles, from which the next daemon makes the list again
+(``loading``). Clauses TSK-004 to TSK-015, SHM-001 to SHM-011, SHM-054 to SHM-057, SHM-082 to SHM-091.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import threading
+
+from refimpl.backends.real.runtime.binaries import ShimBinaries
+from refimpl.backends.real.runtime.bundle import Bundle, BundlePlaces
+from refimpl.backends.real.runtime.commands import Commands, Daemon
+from refimpl.backends.real.runtime.shim import Patience, Shim, remove_bundle, within
+from refimpl.backends.real.runtime.task import ShimTask
+from refimpl.backends.real.runtime.telling import Teller
+from refimpl.backends.real.runtime.translation import as_seen
+from refimpl.backends.real.runtime.watcher import Watcher
+from refimpl.contract.context import CallContext
+from refimpl.contract.errors import ContainerdError, NotFound
+from refimpl.contract.events import EventExchange
+from refimpl.contract.identifiers import validate_identifier
+from refimpl.contract.runtimes import CreateOptions, Exit, Task
+
+log = logging.getLogger("refimpl.runtime")
+
+URI = "io.containerd.runtime.v2.task"
+
+
+class ShimRuntime:
+    """A ``contract.runtimes.Runtime``.
+
+    Args:
+        exchange: where the ends of tasks are told whose shims have died.
+        daemon: what shims are told of it.
+
+    Attributes:
+        places: where bundles are.
+        binaries: where shims are found.
+    """
+
+    def __init__(self, exchange: EventExchange, places: BundlePlaces, daemon: Daemon, patience: Patience) -> None:
+        self.places = places
+        self.binaries = ShimBinaries()
+        self._exchange = exchange
+        self._daemon = daemon
+        self._patience = patience
+        self._watcher = Watcher()
+        self._lock = threading.Lock()
+        self._tasks: dict[tuple[str, str], ShimTask] = {}
+
+    @property
+    def id(self) -> str:
+        return URI
+
+    def create(self, ctx: CallContext, id: str, options: CreateOptions) -> Task:
+        namespace = ctx.require_namespace()
+        # It becomes a path (SHM-028).
+        validate_identifier(id)
+        packed = options.task_options or options.runtime_options
+        bundle = self.places.bundle(namespace, id)
+        try:
+            bundle.make(options.spec.value)
+            shim = self._started(ctx, bundle, options)
+        except ContainerdError as error:
+            raise as_seen(error, "failed to start shim: ") from error
+        task = ShimTask(shim, self._forget)
+        with self._lock:
+            self._tasks[namespace, id] = task
+        try:
+            task.create(ctx, options, packed)
+        except BaseException as error:
+            self._undo(task)
+            if isinstance(error, ContainerdError):
+                raise as_seen(error, "failed to create shim task: ") from error
+            raise
+        return task
+
+    def _started(self, ctx: CallContext, bundle: Bundle, options: CreateOptions) -> Shim:
+        try:
+            binary = self._resolved(options.runtime_path or options.runtime)
+            shim = self.shim(binary, bundle)
+            try:
+                shim.start(ctx, options.task_options or options.runtime_options)
+            except ContainerdError as error:
+                raise as_seen(error, "start failed: ") from error
+        except BaseException:
+            remove_bundle(bundle)
+            raise
+        return shim
+
+    def _resolved(self, runtime: str) -> str:
+        try:
+            return self.binaries.resolve(runtime)
+        except ContainerdError as error:
+            raise as_seen(error, "failed to resolve runtime path: ") from error
+
+    def _undo(self, task: ShimTask) -> None:
+        """After a Create that was refused: nothing of it stays, and nobody is told (SHM-057)."""
+        self._forget(task)
+        try:
+            task.take_back(within(self._patience.cleanup, task.namespace))
+        except ContainerdError as error:
+            log.debug("failed to delete task", extra={"fields": {"id": task.id, "error": error}})
+        task.shim.shutdown()
+
+    def shim(self, binary: str, bundle: Bundle) -> Shim:
+        """A shim that is not started."""
+        commands = Commands(self._daemon, binary, bundle)
+        return Shim(commands, self._watcher, self._patience, lambda exit_: self._lost(bundle, exit_))
+
+    def add(self, shim: Shim, pid: int) -> None:
+        """List a task of an earlier daemon."""
+        task = ShimTask(shim, self._forget)
+        task.found(pid)
+        with self._lock:
+            self._tasks[shim.bundle.namespace, shim.bundle.id] = task
+        if shim.cleaned.is_set():
+            # It died between its answer and now, and was not on the list to be taken off.
+            self._forget(task)
+
+    def _lost(self, bundle: Bundle, exit_: Exit) -> None:
+        """A shim has gone and was cleaned up: if its task was not deleted, its end has to be told (SHM-088)."""
+        with self._lock:
+            task = self._tasks.get((bundle.namespace, bundle.id))
+        if task is None or task.shim.bundle is not bundle:
+            return
+        teller = Teller(self._exchange, bundle.namespace, bundle.id)
+        teller.exited(exit_)
+        teller.deleted(exit_)
+        self._forget(task)
+
+    def _forget(self, task: ShimTask) -> None:
+        with self._lock:
+            if self._tasks.get((task.namespace, task.id)) is task:
+                del self._tasks[task.namespace, task.id]
+
+    def get(self, ctx: CallContext, id: str) -> Task:
+        return self._find(ctx, id)
+
+    def _find(self, ctx: CallContext, id: str) -> ShimTask:
+        with self._lock:
+            task = self._tasks.get((ctx.require_namespace(), id))
+        if task is None:
+            raise NotFound(f"task {id} not found", bare=True)
+        return task
+
+    def tasks(self, ctx: CallContext, *, everywhere: bool = False) -> builtins.list[Task]:
+        with self._lock:
+            if everywhere:
+                return [*self._tasks.values()]
+            namespace = ctx.require_namespace()
+            return [task for (space, _), task in self._tasks.items() if space == namespace]
+
+    def delete(self, ctx: CallContext, id: str) -> Exit:
+        return self._find(ctx, id).delete(ctx)
+
+    def close(self) -> None:
+        """Let go of all shims, which go on by themselves (SHM-082). Idempotent."""
+        with self._lock:
+            tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.shim.leave()
+        self._watcher.close()

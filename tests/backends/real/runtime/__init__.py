@@ -1,0 +1,1 @@
+"""Tests of refimpl.backends.real.runtime."""
