@@ -45,12 +45,14 @@ class Daemon:
         base: Holds ``root``, ``state``, ``work`` (the commands' working directory), ``c.sock`` and ``log``.
         user: The uid for the daemon and for ``ctr``, or None for the caller's own.
         env: Extra environment for the daemon.
+        wrapper: What every ``ctr`` is run by, such as ``unshare``; nothing for none.
     """
 
     command: Sequence[str]
     base: Path
     user: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    wrapper: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -176,12 +178,13 @@ class Daemon:
         return Result(done.returncode, done.stdout, done.stderr)
 
     @contextmanager
-    def background(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run ``ctr`` beside what follows, standard input and output pipes; it is ended on leaving."""
+    def background(self, *arguments: str, terminal: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """Run ``ctr`` beside what follows, standard input and output pipes or a terminal; it is ended on leaving."""
+        pipe = subprocess.PIPE if terminal is None else terminal
         with subprocess.Popen(
             self._argv(arguments),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=pipe,
+            stdout=pipe,
             stderr=subprocess.STDOUT,
             cwd=self.work,
             env=self._environment({}),
@@ -195,7 +198,7 @@ class Daemon:
                 process.kill()
 
     def _argv(self, arguments: Sequence[str]) -> list[str]:
-        return ["ctr", "--address", str(self.socket), *arguments]
+        return [*self.wrapper, "ctr", "--address", str(self.socket), *arguments]
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         # Another user could not write the coverage data, and what the caller's ctr would talk to is no matter here.

@@ -1,4 +1,4 @@
-"""Two image archives, made on the spot: an OCI layout with three layers and a docker archive that shares the first.
+"""Image archives, made on the spot: an OCI layout with three layers and a docker archive that shares the first.
 
 Everything in them is fixed (names, order, times, compression), so the same program gives the same digests on every
 machine. Gzip members are written with stored blocks by hand: two releases of zlib need not agree on the same bytes.
@@ -20,7 +20,11 @@ from typing import Any
 
 OCI_NAME = "registry.test/tools/busybox:1.0"
 DOCKER_NAME = "registry.test/tools/docker:2.0"
+PROGRAMS_NAME = "registry.test/tools/programs:3.0"
 BUSYBOX = Path("/bin/busybox")
+
+PROGRAMS = ("cat", "echo", "sleep", "stty", "true", "tty")
+"""What the image of ``programs`` has beside a shell."""
 
 EPOCH = 1_600_000_000
 _STAMP = "2020-09-13T12:26:40Z"
@@ -36,6 +40,7 @@ class Images:
         oci: The OCI layout as a tar file.
         docker: The archive as ``docker save`` writes it.
         broken: An OCI layout whose only layer is a gzip stream cut short; all its digests are right.
+        programs: An OCI layout whose busybox is linked to some programs, for containers that really run.
         cut: The first half of ``oci``: a tar file that ends in the middle of a blob.
         digests: Full digest to name, e.g. ``sha256:ab..`` to ``oci.layer1``.
         blobs: Name to bytes, the other way round, for steps that need them.
@@ -44,6 +49,7 @@ class Images:
     oci: Path
     docker: Path
     broken: Path
+    programs: Path
     cut: Path
     digests: dict[str, str] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -75,6 +81,7 @@ def build(directory: Path, content: bytes) -> Images:
         oci=directory / "oci.tar",
         docker=directory / "docker.tar",
         broken=directory / "broken.tar",
+        programs=directory / "programs.tar",
         cut=directory / "cut.tar",
     )
     # Digests that the script uses beside those of the images.
@@ -83,9 +90,10 @@ def build(directory: Path, content: bytes) -> Images:
     _build_oci(images, [base, change, plain])
     _build_docker(images, [base, _docker_layer()])
     _build_broken(images, plain)
+    _build_programs(images, [base, _links_layer()])
     whole = images.oci.read_bytes()
     images.cut.write_bytes(whole[: len(whole) // 2])
-    for path in (images.oci, images.docker, images.broken, images.cut):
+    for path in (images.oci, images.docker, images.broken, images.programs, images.cut):
         path.chmod(0o644)
     return images
 
@@ -179,6 +187,14 @@ def _plain_layer() -> bytes:
     return layer.bytes()
 
 
+def _links_layer() -> bytes:
+    layer = _Layer()
+    layer.directory("bin/")
+    for name in PROGRAMS:
+        layer.add(f"bin/{name}", type=tarfile.SYMTYPE, linkname="busybox", mode=0o777)
+    return layer.bytes()
+
+
 def _docker_layer() -> bytes:
     layer = _Layer()
     layer.directory("srv/")
@@ -216,6 +232,11 @@ def _build_broken(images: Images, layer: bytes) -> None:
     blob = gzip_stored(layer)[: len(layer) // 2]
     config = _config(images, "broken", [layer])
     _write_layout(images, images.broken, "broken", "registry.test/broken:1", config, [(blob, "tar+gzip")])
+
+
+def _build_programs(images: Images, layers: list[bytes]) -> None:
+    blobs = [(gzip_stored(layer), "tar+gzip") for layer in layers]
+    _write_layout(images, images.programs, "programs", PROGRAMS_NAME, _config(images, "programs", layers), blobs)
 
 
 def _write_layout(
