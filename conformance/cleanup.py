@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from conformance import runc_state
 from conformance.subjects.base import Subject
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import NotFound
@@ -36,6 +37,7 @@ def purge(subject: Subject, ctx: CallContext) -> list[str]:
     ):
         with sweep.trying(name):
             step()
+    runc_state.forget(ctx.namespace)
     return sweep.left
 
 

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from conformance import runc_state
 from conformance.cleanup import purge
 from conformance.recorder import Recorder
 from conformance.subjects.base import OwnInstance, Subject
@@ -42,9 +43,6 @@ from refimpl.contract.mounts import Mount, RootFS
 from refimpl.contract.namespaces import NamespaceStore
 from refimpl.contract.snapshots import Snapshotter
 from refimpl.contract.tasks import TaskService
-
-NAMESPACE_PREFIX = "conform-"
-"""All namespaces of a run begin like this, so that a user of a live daemon can tell them from the own ones."""
 
 Collect = Callable[[CallContext], None]
 Unique = Callable[[str], str]
@@ -90,7 +88,7 @@ def new_namespace(subject: Subject, request: pytest.FixtureRequest) -> Iterator[
     made: list[CallContext] = []
 
     def make(*, lease: bool = True) -> CallContext:
-        ctx = CallContext(namespace=f"{NAMESPACE_PREFIX}{uuid.uuid4().hex[:16]}")
+        ctx = CallContext(namespace=f"{runc_state.PREFIX}{uuid.uuid4().hex[:16]}")
         made.append(ctx)
         if lease and subject.leases is not None:
             # The collector may run at any moment: what a check makes must hang on something.

@@ -169,6 +169,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if mark is None or name is None:
         return
     pool = item.config.stash[POOL]
+    if pool.settled(name):
+        pytest.skip("a check has failed already, and one is enough")
     subject = pool.peek(name)
     if pool.error(name):
         return  # the subject fixture says so
@@ -209,7 +211,8 @@ def pytest_runtest_makereport(
         pool.saw_success(name)
     if report.failed:
         error = call.excinfo.value if call.excinfo is not None else None
-        pool.saw_failure(name, timed_out=isinstance(error, (CheckTimeout, DeadlineExceeded, Unavailable)))
+        timed_out = isinstance(error, (CheckTimeout, DeadlineExceeded, Unavailable))
+        pool.saw_failure(name, timed_out=timed_out, judged=call.when == "call")
     recorder = item.stash.get(RECORDER, None)
     report.user_properties.append(("conformance", record(item, mark, name, call, report, recorder)))
     return report

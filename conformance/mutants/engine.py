@@ -53,6 +53,9 @@ _PLACES: dict[str, tuple[str, str]] = {
     # Not a plugin: the client that the suite uses, which many clauses about images bind (conformance.suites._images).
     "client": ("client", ""),
     "differ": ("io.containerd.differ.v1.walking", ""),
+    # The fake host performs the mounts of everybody; this is where one gets at it.
+    "mounter": ("io.containerd.differ.v1.walking", "_mounter"),
+    "mounts": ("io.containerd.differ.v1.walking", "_mounter._host.mounts"),
     "events": ("io.containerd.event.v1.exchange", ""),
     "scheduler": ("io.containerd.gc.v1.scheduler", ""),
     "tasks": ("io.containerd.service.v1.tasks-service", ""),

@@ -194,8 +194,8 @@ def _forgets_nothing(_original: Method, _process: Any) -> None:
 
 
 def _first_container(original: Method, id: str, exec_id: str) -> Any:
-    first = next(iter(_owner(original).bundles), id)
-    return original(first if (id, "") in _owner(original).processes else id, exec_id)
+    found = original(id, exec_id)
+    return original(next(iter(_owner(original).bundles)), "") if found.is_init and found.started else found
 
 
 def _exit_twice(original: Method, process: Any) -> None:

@@ -596,7 +596,9 @@ def _measured_again(original: Method, ctx: CallContext, key: str) -> Usage:
     fixed: Usage = original(ctx, key)
     if me.stat(ctx, key).kind is not Kind.COMMITTED:
         return fixed
-    measured: Usage = me._layers.usage(me._records.snapshot(key))
+    with me._store.view() as records:
+        snapshot = records.snapshot(key)
+    measured: Usage = me._layers.usage(ctx, snapshot)
     return measured
 
 

@@ -30,6 +30,7 @@ class MutantSubject(FakeSubject):
             self.only_areas = frozenset({mutant.area})
         else:
             self.only_clauses = frozenset({mutant.clause})
+            self.one_failure_settles = True
 
 
 def planted(spec: str) -> Subject:

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from google.protobuf.any_pb2 import Any as Packed
 
+from conformance import runc_state
 from conformance.recorder import Recorder
 from conformance.shim import processes
 from conformance.shim.bundle import Bundle, spec
 from conformance.shim.command import Output, run
 from conformance.shim.events import EventServer
-from conformance.shim.task import Task
+from conformance.shim.task import CALL_SECONDS, Task
 from conformance.shim.waiting import until
 from refimpl.ttrpc.client import Closed
 
@@ -75,7 +76,7 @@ class Container:
         """Send a signal."""
         self.task.kill(self.id, number, exec_id, all=all)
 
-    def wait(self, exec_id: str = "", seconds: float = 10.0) -> Any:
+    def wait(self, exec_id: str = "", seconds: float = 0.0) -> Any:
         """Wait for the exit."""
         return self.task.wait(self.id, exec_id, seconds)
 
@@ -107,6 +108,7 @@ class Harness:
         binary: absolute path.
         rootfs: a root file system for containers; None where the shim needs none.
         recorder: takes the calls down.
+        call_seconds: how long a call to the shim may take before it counts as hanging.
 
     Attributes:
         namespace: the check's own.
@@ -116,11 +118,14 @@ class Harness:
         publish_record: a file that exists once the publish binary was run.
     """
 
-    def __init__(self, binary: Path, rootfs: Path | None, recorder: Recorder | None = None) -> None:
-        self.binary, self.rootfs = binary, rootfs
+    def __init__(
+        self, binary: Path, rootfs: Path | None, recorder: Recorder | None = None, *,
+        call_seconds: float = CALL_SECONDS,
+    ) -> None:  # fmt: skip
+        self.binary, self.rootfs, self.call_seconds = binary, rootfs, call_seconds
         self._recorder = recorder or Recorder()
         self.top = Path(tempfile.mkdtemp(prefix="cfs-"))
-        self.namespace = f"conform-{uuid.uuid4().hex[:16]}"
+        self.namespace = f"{runc_state.PREFIX}{uuid.uuid4().hex[:16]}"
         self.address = str(self.top / "c.sock")
         self.events = EventServer(self.top / "e.sock")
         self.events.start()
@@ -201,7 +206,7 @@ class Harness:
 
     def task(self, address: str) -> Task:
         """A new connection to a serving shim."""
-        made = Task(address)
+        made = Task(address, self.call_seconds)
         self._tasks.append(made)
         with contextlib.suppress(Exception):
             self.remember(made.connect("").shim_pid)
@@ -275,7 +280,8 @@ class Harness:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for bundle in self._bundles:
             bundle.close()
-            _forget_container(self.namespace, bundle.id)
+            _forget_cgroups(bundle.id)
+        runc_state.forget(self.namespace)
         for point in processes.mounts_below(self.top):
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)
         for path in self._sockets:
@@ -284,12 +290,8 @@ class Harness:
         return [f"process {pid} of the shim" for pid in left]
 
 
-def _forget_container(namespace: str, id: str) -> None:
-    """Remove what an OCI runtime that was cut short keeps of a container."""
-    state = Path("/run/containerd/runc") / namespace
-    shutil.rmtree(state / id, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        state.rmdir()
+def _forget_cgroups(id: str) -> None:
+    """Remove what an OCI runtime that was cut short leaves of a container."""
     for folder in (_CGROUPS / f"conform-{id}", *_CGROUPS.glob(f"*/conform-{id}")):
         with contextlib.suppress(OSError):
             folder.rmdir()

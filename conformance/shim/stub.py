@@ -3,8 +3,8 @@
 It shows that the checks of shims can pass and, with a mutant planted (``conformance.mutants.shim``), that they can
 fail. Not for containers: there is no OCI runtime behind it, no mount and no cgroup.
 
-Run as a file, ``stub.py [--mutant ID] FLAGS ACTION``. This half holds the commands, which need next to nothing; what
-serves is in ``stub_server`` and is imported only by the process that serves.
+Run as a file, ``stub.py [--mutant PLACE ID] FLAGS ACTION``. This half holds the commands, which need next to nothing;
+what serves is in ``stub_server`` and is imported only by the process that serves.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 LONGEST_PATH = 106
 """Most bytes of the path of a socket (SHM-019)."""
 
+_PLACE = "shim.commands"
+"""Where the mutants of this half are planted; those of the other half leave the commands as quick as they are."""
+
 _VALUES = ("namespace", "address", "publish-binary", "id", "socket", "bundle")
 _USAGE = "Usage of the stub shim:\n" + "".join(f"  -{name} value\n" for name in _VALUES) + "  -debug\n  -v\n"
 
@@ -45,7 +48,7 @@ class Flags:
     """The command line.
 
     Attributes:
-        mutant: id of the mutant to plant; empty for none.
+        place, mutant: where a mutant is to be planted, and its id; empty for none.
     """
 
     namespace: str = ""
@@ -57,6 +60,7 @@ class Flags:
     debug: bool = False
     v: bool = False
     action: str = ""
+    place: str = ""
     mutant: str = ""
 
 
@@ -68,7 +72,7 @@ def parse(argv: list[str]) -> Flags:
     """
     flags, words = Flags(), list(argv)
     if words[:1] == ["--mutant"]:
-        flags.mutant, words = words[1], words[2:]
+        flags.place, flags.mutant, words = words[1], words[2], words[3:]
     while words and words[0].startswith("-"):
         name = words.pop(0)[1:]
         if name in ("debug", "v"):
@@ -181,7 +185,7 @@ class Commands:
 
     def serving_argv(self) -> list[str]:
         """The command line of the process that serves."""
-        own = ["--mutant", self.flags.mutant] if self.flags.mutant else []
+        own = ["--mutant", self.flags.place, self.flags.mutant] if self.flags.mutant else []
         named = ["-namespace", self.flags.namespace, "-id", self.flags.id, "-address", self.flags.address]
         return [sys.executable, "-P", __file__, *own, *named, *(["-debug"] if self.flags.debug else [])]
 
@@ -250,10 +254,10 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"flag provided but not defined: -{error}\n{_USAGE}")
         return 2
     commands = Commands(flags)
-    if flags.mutant:
-        from conformance.mutants.shim import plant  # noqa: PLC0415  # only a broken stub pays for the engine
+    if flags.place == _PLACE:
+        from conformance.mutants.shim import plant  # noqa: PLC0415  # only commands that are broken pay for the engine
 
-        plant(flags.mutant, "shim.commands", commands)
+        plant(flags.mutant, _PLACE, commands)
     try:
         return commands.run()
     except CommandError as error:

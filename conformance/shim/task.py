@@ -24,7 +24,7 @@ from refimpl.contract.errors import Unimplemented
 from refimpl.ttrpc.client import Client
 
 CALL_SECONDS = 10.0
-"""Seconds that one call may take before it counts as hanging."""
+"""Seconds that one call may take before it counts as hanging, unless somebody says otherwise."""
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
 """The names of the service by version; the messages are the same."""
@@ -40,9 +40,11 @@ class Task:
 
     Args:
         address: as the start command printed it.
+        seconds: that one call may take.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, seconds: float = CALL_SECONDS) -> None:
+        self.seconds = seconds
         self._client = Client.connect(address, 5.0)
         self.service = SERVICES[0]
         try:
@@ -59,15 +61,19 @@ class Task:
         """Whether the connection has ended."""
         return self._client.closed
 
-    def call(self, method: str, request: Message, seconds: float = CALL_SECONDS, *, namespace: str = "") -> Any:
-        """Call a method with a message as given."""
+    def call(self, method: str, request: Message, seconds: float = 0.0, *, namespace: str = "") -> Any:
+        """Call a method with a message as given.
+
+        Args:
+            seconds: that this call may take; 0 for the connection's.
+        """
         answer = GetMessageClass(_METHODS[method].output_type) if method in _METHODS else Empty
-        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + seconds)
+        ctx = CallContext(namespace=namespace, deadline=time.monotonic() + (seconds or self.seconds))
         return self._client.call(ctx, self.service, method, request, answer)
 
     def raw(self, service: str, method: str, request: Message) -> bytes:
         """Call any method of any service; the bytes of its answer."""
-        ctx = CallContext(deadline=time.monotonic() + CALL_SECONDS)
+        ctx = CallContext(deadline=time.monotonic() + self.seconds)
         return self._client.call(ctx, service, method, request, Empty).SerializeToString()
 
     def create(
@@ -101,7 +107,7 @@ class Task:
         """Send a signal."""
         return self.call("Kill", pb.KillRequest(id=id, exec_id=exec_id, signal=signal, all=all))
 
-    def wait(self, id: str, exec_id: str = "", seconds: float = CALL_SECONDS) -> Any:
+    def wait(self, id: str, exec_id: str = "", seconds: float = 0.0) -> Any:
         """Wait for the exit of a process."""
         return self.call("Wait", pb.WaitRequest(id=id, exec_id=exec_id), seconds)
 

@@ -48,6 +48,7 @@ class Identity:
     serves: dict[str, str] = field(default_factory=dict)
 
 
+_DATABASE = "io.containerd.metadata.v1.bolt/meta.db"
 _SURFACES = ("content", "images", "containers", "namespaces", "leases", "events", "diff", "introspection", "tasks")
 
 
@@ -64,10 +65,12 @@ class Subject:
         types: plugin types that it consists of, for a plugin judged alone; None for a whole daemon.
         only_clauses, only_areas: what alone it is judged by; None for everything.
         ephemeral: whether it is closed after every check that used it.
+        one_failure_settles: whether nobody wants to know more of it once a check has failed.
     """
 
     address: str = ""
     ephemeral = False
+    one_failure_settles = False
     only_clauses: frozenset[str] | None = None
     only_areas: frozenset[str] | None = None
 
@@ -138,6 +141,8 @@ class Subject:
         if self.tasks is not None:
             # The word of the clauses for "runs containers", whatever runs them.
             words.add("runc")
+        if self.root is not None and (self.root / _DATABASE).is_file():
+            words.add("bolt")
         if self.has_socket:
             words.add("wire")
             if self.types is None and shutil.which("ctr") is not None:

@@ -1,4 +1,4 @@
-"""Daemons behind a socket: one that we start (``daemon:fake``, ``daemon:containerd``) or one that runs already (``unix://``)."""
+"""Daemons behind a socket: one that we start (``daemon:KIND``) or one that runs already (``unix://``)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,16 @@ class DaemonSubject(OwnInstance):
 
 
 class RunningDaemon(DaemonSubject):
-    """A daemon that somebody uses. Nothing of theirs is touched: every check has a namespace of its own."""
+    """A daemon that somebody uses. Nothing of theirs is touched: every check has a namespace of its own.
+
+    Args:
+        spec: as on the command line.
+        socket: path of its socket; left out, the one in ``spec``.
+    """
+
+    def __init__(self, spec: str, socket: str = "") -> None:
+        super().__init__(spec)
+        self._socket = socket or spec.removeprefix("unix://")
 
     def open(self) -> None:
         """Connect.
@@ -106,14 +115,13 @@ class RunningDaemon(DaemonSubject):
         Raises:
             SubjectError: no socket there, or nobody answers.
         """
-        address = self.name.removeprefix("unix://")
-        if not Path(address).exists():
-            raise SubjectError(f"there is no socket {address}")
-        self.connect(address)
+        if not Path(self._socket).exists():
+            raise SubjectError(f"there is no socket {self._socket}")
+        self.connect(self._socket)
         if os.geteuid() == 0:
             self.capabilities |= {"root", "mknod", "xattr"}
             # Mounts of a daemon in our own mount namespace name directories that we can see.
-            if _same_mounts(address):
+            if _same_mounts(self._socket):
                 self.mounter = KernelMounter()
 
 
@@ -216,34 +224,27 @@ def spawned(spec: str) -> SpawnedDaemon:
         SubjectError: an unknown kind, or one that cannot run here, with what to do about it.
     """
     kind = spec.removeprefix("daemon:")
-    if kind in ("fake", "real"):
-        return SpawnedDaemon(
-            spec,
-            refimpl_command(kind),
-            _refimpl_config,
-            product=f"refimpl serve --backends {kind}",
-            real=kind == "real",
-        )
-    if kind == "containerd":
-        if shutil.which("containerd") is None:
-            raise SubjectError("daemon:containerd needs containerd: apt-get install containerd runc")
-        if os.geteuid() != 0:
-            raise SubjectError("daemon:containerd needs root")
-        return SpawnedDaemon(spec, containerd_command, _containerd_config, product="containerd", real=True)
-    raise SubjectError(f"{spec!r}: no such daemon; use daemon:fake or daemon:containerd")
+    if kind not in _KINDS:
+        raise SubjectError(f"{spec!r}: no such daemon; use {', '.join(f'daemon:{each}' for each in _KINDS)}")
+    if kind == "containerd" and shutil.which("containerd") is None:
+        raise SubjectError(f"{spec} needs containerd: apt-get install containerd runc")
+    if kind != "fake" and os.geteuid() != 0:
+        raise SubjectError(f"{spec} needs root")
+    command, config = _KINDS[kind]
+    product = "containerd" if kind == "containerd" else f"refimpl serve --backends {kind}"
+    return SpawnedDaemon(spec, command, config, product=product, real=kind != "fake")
 
 
 def _containerd_config(layout: Layout) -> str:
     # CRI stays off: it takes a second to start, watches the events of all namespaces and has an area of its own.
-    return f"""version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{layout.top}/opt"
-"""
+    return merged(layout.own_opt(), 'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
 
 
-def _refimpl_config(_layout: Layout) -> str:
-    return "version = 2\n"
+_KINDS: dict[str, tuple[Command, Callable[[Layout], str]]] = {
+    "fake": (refimpl_command("fake"), lambda _: "version = 2\n"),
+    "real": (refimpl_command("real"), Layout.own_opt),
+    "containerd": (containerd_command, _containerd_config),
+}
 
 
 def _same_mounts(address: str) -> bool:

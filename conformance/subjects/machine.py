@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_LOOP_CONTROL, _FUSE = Path("/dev/loop-control"), Path("/dev/fuse")
 
 
 def capabilities() -> frozenset[str]:
@@ -17,4 +18,8 @@ def capabilities() -> frozenset[str]:
         words.add("criu")
     if shutil.which("containerd-shim-runc-v2") is not None:
         words.add("shim")
+    if _LOOP_CONTROL.exists() and shutil.which("mkfs.ext4") is not None:
+        words.add("loop")
+    if _FUSE.exists():
+        words.add("fuse")
     return frozenset(words)

@@ -17,6 +17,7 @@ class _Entry:
     error: str = ""
     opened: bool = False
     strikes: int = 0
+    settled: bool = False
 
 
 class SubjectPool:
@@ -68,9 +69,18 @@ class SubjectPool:
         """Why the subject cannot be judged; empty if it can."""
         return self._entries[name].error
 
-    def saw_failure(self, name: str, *, timed_out: bool) -> None:
-        """After a failed check: find out whether it is any use to go on."""
+    def settled(self, name: str) -> bool:
+        """Whether a check failed of a subject of which nobody wants to know more than that."""
+        return self._entries[name].settled
+
+    def saw_failure(self, name: str, *, timed_out: bool, judged: bool = True) -> None:
+        """After a failed check: find out whether it is any use to go on.
+
+        Args:
+            judged: whether the check itself failed, and not what it stands on.
+        """
         entry = self._entries[name]
+        entry.settled |= judged and entry.subject.one_failure_settles
         entry.strikes = entry.strikes + 1 if timed_out else 0
         if not entry.error:
             entry.error = entry.subject.alive()

@@ -11,16 +11,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from conformance.subjects.base import SubjectError
+from refimpl.linux import removal
 
 START_SECONDS = 15.0
 """How long a daemon may take until its socket answers."""
 
 STOP_SECONDS = 5.0
 """How long a daemon may take to end after SIGTERM before it is killed."""
+
+
+_REMOVALS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,10 @@ class Layout:
     def log(self) -> Path:
         """Standard output and error."""
         return self.top / "log"
+
+    def own_opt(self) -> str:
+        """TOML for a daemon with real backends: what it would make outside its root and state is below ``top`` too."""
+        return f'version = 2\n[plugins."io.containerd.internal.v1.opt"]\npath = "{self.top}/opt"\n'
 
 
 Command = Callable[[Layout], Sequence[str]]
@@ -88,8 +97,10 @@ class DaemonProcess:
         argv = [*_die_with_us(), *self._command(self.layout)]
         with self.layout.log.open("ab") as log:
             try:
+                # containerd unpacks checkpoints there and leaves them (TSK-086).
+                environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.layout.top)}
                 self._process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
                 )
             except OSError as error:
                 raise SubjectError(f"cannot start {argv[0]}: {error.strerror}") from error
@@ -129,13 +140,28 @@ class DaemonProcess:
     def remove(self) -> None:
         """Stop, unmount what the daemon left mounted below its directories, and delete them. Idempotent."""
         self.stop()
-        for target in _mounts_below(self.layout.top):
-            subprocess.run(["umount", "-l", target], check=False, capture_output=True)
-        shutil.rmtree(self.layout.top, ignore_errors=True)
+        remove_tree(self.layout.top)
 
     def _last_line(self) -> str:
         lines = [line for line in self.log().splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it printed nothing"
+
+
+def remove_tree(top: Path) -> None:
+    """Unmount all that is mounted below a directory, and remove the directory; what cannot be removed stays."""
+    for target in _mounts_below(top):
+        subprocess.run(["umount", "-l", target], check=False, capture_output=True)
+    parent = os.open(top.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Somebody may remove something at the same time: a collection that goes on, a shim that ends.
+        for _ in range(_REMOVALS):
+            if not os.path.lexists(top):
+                break
+            with suppress(OSError):
+                # Not shutil's: checks make snapshots that are deeper than it can follow.
+                removal.remove_tree(parent, top.name)
+    finally:
+        os.close(parent)
 
 
 def _die_with_us() -> list[str]:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 
 from refimpl.client.connection import Connection
 from refimpl.client.content import RemoteContent
+from refimpl.client.diff import RemoteDiffer
 from refimpl.client.snapshots import RemoteSnapshotter
 from refimpl.kernel import InitContext, Registration
 from refimpl.kernel.config import ProxyPlugin
 
 SNAPSHOTTER, CONTENT = "io.containerd.snapshotter.v1", "io.containerd.content.v1"
-_TYPES = {"snapshot": SNAPSHOTTER, SNAPSHOTTER: SNAPSHOTTER, "content": CONTENT, CONTENT: CONTENT}
+DIFFER = "io.containerd.differ.v1"
+_SHORT = {"snapshot": SNAPSHOTTER, "content": CONTENT, "diff": DIFFER}
 
 
 class _Snapshotter(RemoteSnapshotter):
@@ -33,9 +35,17 @@ class _Content(RemoteContent):
         self._connection.close()
 
 
+class _Differ(RemoteDiffer):
+    """A differ that owns its connection."""
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
 def registrations(proxies: Mapping[str, ProxyPlugin]) -> list[Registration]:
     """A plugin for each proxy."""
-    found = [(_TYPES[each.type], id, each.address) for id, each in proxies.items()]
+    found = [(_SHORT.get(each.type, each.type), id, each.address) for id, each in proxies.items()]
     return [Registration(type, id, _init(type, id, address)) for type, id, address in found]
 
 
@@ -43,6 +53,8 @@ def _init(type: str, id: str, address: str) -> Callable[[InitContext], object]:
     def init(ic: InitContext) -> object:
         ic.exports["address"] = address
         connection = Connection(address)
-        return _Snapshotter(connection, id) if type == SNAPSHOTTER else _Content(connection)
+        if type == SNAPSHOTTER:
+            return _Snapshotter(connection, id)
+        return _Content(connection) if type == CONTENT else _Differ(connection)
 
     return init

@@ -9,11 +9,16 @@ import tempfile
 from pathlib import Path
 
 from conformance.mutants.engine import Mutant
+from conformance.recorder import Recorder
+from conformance.shim.harness import Harness
 from conformance.subjects.shim import ShimSubject
 
 STUB = Path(__file__).parent.parent / "shim" / "stub.py"
 
 NAME = "containerd-shim-stub-v1"
+
+CALL_SECONDS = 4.0
+"""Seconds after which a call to a broken stub counts as hanging: it has no container to make, and answers at once."""
 
 
 class StubSubject(ShimSubject):
@@ -33,6 +38,7 @@ class StubSubject(ShimSubject):
         if mutant is not None:
             self.ephemeral = True
             self.only_clauses = None if whole_area else frozenset({mutant.clause})
+            self.one_failure_settles = not whole_area
 
     def open(self) -> None:
         """Write the file.
@@ -43,7 +49,7 @@ class StubSubject(ShimSubject):
         self._folder = Path(tempfile.mkdtemp(prefix="cfb-"))
         self._folder.chmod(0o755)
         self.binary = self._folder / NAME
-        own = ["--mutant", self.planted.id] if self.planted is not None else []
+        own = ["--mutant", self.planted.at, self.planted.id] if self.planted is not None else []
         words = shlex.join([sys.executable, "-P", str(STUB), *own])
         self.binary.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         self.binary.chmod(0o755)
@@ -51,6 +57,12 @@ class StubSubject(ShimSubject):
 
     def furnish(self) -> None:
         """The stub's processes see this machine's own files."""
+
+    def harness(self, recorder: Recorder | None = None) -> Harness:
+        """As for any shim, with less patience for a broken one."""
+        if self.planted is None:
+            return super().harness(recorder)
+        return Harness(self.binary, None, recorder, call_seconds=CALL_SECONDS)
 
     def probe(self) -> None:
         """A broken one need not come to life: the checks are to say so."""

@@ -23,15 +23,14 @@ from typing import Any
 
 import pytest
 
+from conformance import runc_state
+from conformance.runc_state import HERE
 from conformance.suites._events import Ear
 from conformance.suites._tasks import PATIENCE, RUNTIME, SPEC, Box, packed, process
 from refimpl.contract.containers import Container, RuntimeInfo
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import AlreadyExists, ContainerdError, NotFound
 from refimpl.contract.runtimes import Status
-
-NS = "boxes"
-"""Namespace of checks that have a daemon to themselves."""
 
 STUBBORN = ("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
 """A program that does not care to be asked."""
@@ -76,7 +75,7 @@ class Boxes:
 
     def __init__(self, instance: Any) -> None:
         self.instance = instance
-        self.ctx = CallContext(NS)
+        self.ctx = CallContext(HERE)
         self._made: list[tuple[Box, Container]] = []
         self._ears: list[Ear] = []
         # Two daemons on one host whose containers share a cgroup kill each other's processes.
@@ -98,7 +97,7 @@ class Boxes:
         self,
         *arguments: str,
         id: str = "",
-        ns: str = NS,
+        ns: str = HERE,
         labels: Mapping[str, str] | None = None,
         runtime: str = RUNTIME,
         resources: Mapping[str, Any] | None = None,
@@ -151,7 +150,7 @@ class Boxes:
     def listen(self, *namespaces: str) -> Ear:
         """An ear for what is told of tasks and containers from now on."""
         filters = ['topic~="^/tasks/"', 'topic~="^/containers/"']
-        names = frozenset(namespaces or (NS,))
+        names = frozenset(namespaces or (HERE,))
         ear = Ear(self.instance.events, filters, caller=CallContext(), speaker=self.ctx, namespaces=names)
         self._ears.append(ear)
         return ear
@@ -181,6 +180,8 @@ class Boxes:
                 with suppress(ContainerdError):
                     box.resume()
                 box.close()
+        for namespace in {box.ctx.namespace for box, _ in self._made}:
+            runc_state.forget(namespace)
 
 
 def _gone(box: Box) -> bool:

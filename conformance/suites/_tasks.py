@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
+from conformance import runc_state
 from conformance.suites._events import Ear, opened
 from refimpl.api import runc_v1_pb2
 from refimpl.contract.containers import Container, ContainerStore, RuntimeInfo
@@ -244,6 +245,8 @@ def bundle(tasks: TaskService, containers: ContainerStore) -> Iterator[Bundle]:
     yield make
     for box in made:
         box.close()
+    for namespace in {box.ctx.namespace for box in made}:
+        runc_state.forget(namespace)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from google.protobuf.any_pb2 import Any as Packed
 
-from conformance import clause
+from conformance import clause, runc_state
+from conformance.runc_state import HERE, THERE
 from conformance.suites._events import PATIENCE, Ear, opened
 from conformance.wire import Wire
 from refimpl.api import task_types_v1_pb2, types_pb2
@@ -67,26 +68,26 @@ class Tasks:
         self._made: list[tuple[str, str]] = []
         self._ears: list[Ear] = []
 
-    def call(self, method: str, request: Any, *, ns: str = "ns") -> Any:
+    def call(self, method: str, request: Any, *, ns: str = HERE) -> Any:
         """One call that has to succeed; its answer."""
         answer = self._wire.call(f"{SERVICE}/{method}", request, namespace=ns)
         assert answer.ok, f"{method}: {answer.code}: {answer.message}"
         return answer.messages[0]
 
-    def refused(self, method: str, request: Any, *, ns: str = "ns") -> None:
+    def refused(self, method: str, request: Any, *, ns: str = HERE) -> None:
         """One call that has to fail."""
         answer = self._wire.call(f"{SERVICE}/{method}", request, namespace=ns)
         assert not answer.ok, f"{method} succeeded"
 
     def listen(self, *namespaces: str) -> Ear:
         """An ear for what is told of tasks."""
-        ctx = CallContext("ns")
-        names = frozenset(namespaces or ("ns",))
+        ctx = CallContext(HERE)
+        names = frozenset(namespaces or (HERE,))
         ear = Ear(self._instance.events, ['topic~="^/tasks/"'], caller=CallContext(), speaker=ctx, namespaces=names)
         self._ears.append(ear)
         return ear
 
-    def create(self, id: str, *arguments: str, ns: str = "ns", memory: int = 0, **fields: Any) -> Any:
+    def create(self, id: str, *arguments: str, ns: str = HERE, memory: int = 0, **fields: Any) -> Any:
         """A container and its task, not started; answers with the answer."""
         linux: dict[str, Any] = {
             "cgroupsPath": f"/{Path(self._instance.address).parent.name}-{ns}-{id}",
@@ -110,7 +111,7 @@ class Tasks:
         self._made.append((ns, id))
         return self.call("Create", pb.CreateTaskRequest(container_id=id, rootfs=[ROOT], **fields), ns=ns)
 
-    def start(self, id: str, exec_id: str = "", *, ns: str = "ns") -> int:
+    def start(self, id: str, exec_id: str = "", *, ns: str = HERE) -> int:
         """Start a process; its pid."""
         pid: int = self.call("Start", pb.StartRequest(container_id=id, exec_id=exec_id), ns=ns).pid
         return pid
@@ -118,14 +119,14 @@ class Tasks:
     def run(self, id: str, *arguments: str, **options: Any) -> int:
         """Create and start a task; its pid."""
         self.create(id, *arguments, **options)
-        return self.start(id, ns=options.get("ns", "ns"))
+        return self.start(id, ns=options.get("ns", HERE))
 
     def exec(self, id: str, exec_id: str, *arguments: str) -> None:
         """Add a process to a task."""
         spec = Packed(type_url=PROCESS, value=json.dumps(_process(*arguments)).encode())
         self.call("Exec", pb.ExecProcessRequest(container_id=id, exec_id=exec_id, spec=spec))
 
-    def kill(self, id: str, *, ns: str = "ns") -> None:
+    def kill(self, id: str, *, ns: str = HERE) -> None:
         """Kill a task's init process."""
         self.call("Kill", pb.KillRequest(container_id=id, signal=signal.SIGKILL), ns=ns)
 
@@ -139,6 +140,8 @@ class Tasks:
             self._wire.call(f"{SERVICE}/Wait", pb.WaitRequest(container_id=id), namespace=ns, timeout=PATIENCE)
             self._wire.call(f"{SERVICE}/Delete", pb.DeleteTaskRequest(container_id=id), namespace=ns)
         self._wire.close()
+        for ns in {ns for ns, _ in self._made}:
+            runc_state.forget(ns)
 
 
 @pytest.fixture
@@ -304,14 +307,14 @@ def test_who_hears_of_an_end_finds_the_task_stopped(raw_tasks):
 @clause("EVT-042", needs={"runc", "shim"})
 def test_tasks_are_told_in_their_own_namespace(raw_tasks):
     """Rejects: a namespace that is lost when the daemon speaks for a shim that died."""
-    told = raw_tasks.listen("ns", "other", "default", "")
+    told = raw_tasks.listen(HERE, THERE, "default", "")
 
     raw_tasks.run("mine", *LASTING)
-    pid = raw_tasks.run("theirs", *LASTING, ns="other")
+    pid = raw_tasks.run("theirs", *LASTING, ns=THERE)
     shim = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(shim, signal.SIGKILL)
     told.until("/tasks/delete")
     raw_tasks.kill("mine")
     told.until("/tasks/exit", 2)
 
-    assert {(opened(each).container_id, each.namespace) for each in told()} == {("mine", "ns"), ("theirs", "other")}
+    assert {(opened(each).container_id, each.namespace) for each in told()} == {("mine", HERE), ("theirs", THERE)}

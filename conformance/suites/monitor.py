@@ -14,6 +14,7 @@ import tomllib
 import pytest
 
 from conformance import clause
+from conformance.runc_state import HERE, THERE
 from conformance.suites._boxes import daemon, ended, until
 from conformance.suites._events import opened, program
 from conformance.suites._linux import NAME
@@ -35,9 +36,6 @@ METRICS_V1 = "io.containerd.cgroups.v1.Metrics"
 METRICS_V2 = "io.containerd.cgroups.v2.Metrics"
 
 MEBI = 1 << 20
-
-AHEAD = 1.2e9
-"""Nanoseconds of processor time that a fake world may give at once."""
 
 BUSY = ("sh", "-c", "while :; do :; done")
 
@@ -217,8 +215,8 @@ def test_v1_processes_are_counted_and_limited(meter):
 def test_v1_cpu_time_is_in_nanoseconds(meter):
     """Rejects: another unit, or processors whose sum is not the whole."""
     boxes = meter()
-    box = boxes.run(*BUSY)
     began = time.monotonic()
+    box = boxes.run(*BUSY)
     time.sleep(0.5)
     box.pause()
     ran = (time.monotonic() - began) * 1e9
@@ -227,8 +225,8 @@ def test_v1_cpu_time_is_in_nanoseconds(meter):
 
     assert set(found) >= CPU
     total = values["cpu_total_nanoseconds"]
-    # Other programs want the processor too; and a program that is only played may be ahead of its clock.
-    assert ran / 20 < total < ran * 1.5 + AHEAD
+    # Other programs want the processor too; and what makes the container is counted with it.
+    assert ran / 20 < total < ran * 1.5
     processors = {labels["cpu"]: value for labels, value in found["per_cpu_nanoseconds"]}
     assert set(processors) == {str(n) for n in range(len(processors))}
     assert sum(processors.values()) == pytest.approx(total, rel=0.01)
@@ -442,12 +440,14 @@ def test_without_prometheus_there_are_no_series_and_all_else_works(meter):
     limits = {"memory": {"limit": LITTLE_MEMORY, "swap": LITTLE_MEMORY}}
     script = ("sh", "-c", f"sh -c '{GREEDY}'; sleep 1000")
 
-    both = [boxes.run(*script, runtime=runtime, resources=limits) for runtime in (NAME, "io.containerd.runc.v2")]
-    told.until("/tasks/oom", 2)
+    # The first runtime needs the first version (RT1-029).
+    first = [NAME] if "cgroup-v1" in boxes.instance.capabilities else []
+    greedy = [boxes.run(*script, runtime=runtime, resources=limits) for runtime in (*first, "io.containerd.runc.v2")]
+    told.until("/tasks/oom", len(greedy))
 
     assert boxes.lines() == []
-    assert {opened(each).container_id for each in told() if each.topic == "/tasks/oom"} == {box.id for box in both}
-    assert None not in [metric_of(box) for box in both]
+    assert {opened(each).container_id for each in told() if each.topic == "/tasks/oom"} == {box.id for box in greedy}
+    assert None not in [metric_of(box) for box in greedy]
     if "command" in boxes.instance.capabilities:
         assert "\ngrpc_server_" in boxes.text()
 
@@ -530,15 +530,15 @@ def test_a_dead_task_does_not_hide_the_next_one_of_its_name(meter):
 def test_equal_ids_in_two_namespaces_are_two_tasks(meter):
     """Rejects: the second that takes the place of the first."""
     boxes = meter()
-    both = [boxes.run(*LASTING, id="same", ns=ns) for ns in ("one", "two")]
+    both = [boxes.run(*LASTING, id="same", ns=ns) for ns in (HERE, THERE)]
 
     found = boxes.scrape()
 
-    assert {labels["namespace"] for labels, _ in found["pids_current"]} == {"one", "two"}
+    assert {labels["namespace"] for labels, _ in found["pids_current"]} == {HERE, THERE}
     assert len(found["pids_current"]) == 2
     ended(both[0])
     both[0].delete()
-    assert {labels["namespace"] for labels, _ in boxes.scrape()["pids_current"]} == {"two"}
+    assert {labels["namespace"] for labels, _ in boxes.scrape()["pids_current"]} == {THERE}
 
 
 @clause("MON-025", needs={"runc"})
@@ -558,10 +558,8 @@ def test_long_ids_are_told_whole(meter):
 def test_v1_metrics_are_this_message(daemon):
     """Rejects: other units, or values in other fields."""
     boxes = daemon()
-    box = boxes.run(
-        *BUSY, resources={"pids": {"limit": 45}, "memory": {"limit": 64 * MEBI}}
-    )  # fmt: skip
     began = time.monotonic()
+    box = boxes.run(*BUSY, resources={"pids": {"limit": 45}, "memory": {"limit": 64 * MEBI}})
     time.sleep(0.3)
     box.pause()
     ran = (time.monotonic() - began) * 1e9
@@ -573,7 +571,7 @@ def test_v1_metrics_are_this_message(daemon):
     assert abs(metric.timestamp - time.time_ns()) < 60 * 10**9
     assert (found.pids.current, found.pids.limit) == (1, 45)
     usage = found.cpu.usage
-    assert ran / 20 < usage.total < ran * 1.5 + AHEAD
+    assert ran / 20 < usage.total < ran * 1.5
     assert sum(usage.per_cpu) == pytest.approx(usage.total, rel=0.01)
     assert usage.user + usage.kernel == pytest.approx(usage.total, rel=0.2, abs=4e7)
     assert found.memory.usage.limit == 64 * MEBI
@@ -610,8 +608,8 @@ def test_v1_metrics_are_what_the_cgroup_says(daemon):
 def test_v2_metrics_are_this_message(daemon):
     """Rejects: the message of V1, or nanoseconds."""
     boxes = daemon()
-    box = boxes.run(*BUSY, resources={"pids": {"limit": 55}, "memory": {"limit": 64 * MEBI}})
     began = time.monotonic()
+    box = boxes.run(*BUSY, resources={"pids": {"limit": 55}, "memory": {"limit": 64 * MEBI}})
     time.sleep(0.3)
     box.pause()
     ran = (time.monotonic() - began) * 1e6
@@ -619,7 +617,7 @@ def test_v2_metrics_are_this_message(daemon):
     found = v2(metric_of(box))
 
     assert (found.pids.current, found.pids.limit) == (1, 55)
-    assert ran / 20 < found.cpu.usage_usec < ran * 1.5 + AHEAD / 1000
+    assert ran / 20 < found.cpu.usage_usec < ran * 1.5
     assert found.cpu.usage_usec == pytest.approx(found.cpu.user_usec + found.cpu.system_usec, abs=10_000)
     assert found.memory.usage_limit == 64 * MEBI
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 import pytest
 
 from conformance import clause
+from conformance.runc_state import HERE, THERE
 from conformance.subjects.base import SubjectError
 from conformance.suites._boxes import STUBBORN, Boxes, daemon, ended, label, respec, restart, running, tree, until
 from conformance.suites._events import opened
@@ -300,7 +301,7 @@ def test_the_first_pass_comes_with_the_start(daemon):
 @clause("RST-013")
 def test_every_namespace_is_watched(boxes):
     """Rejects: a monitor for the namespace "default", or one that starts tasks there."""
-    both = [boxes.box(*LASTING, id="same", ns=ns, labels={"status": "running"}) for ns in ("one", "two")]
+    both = [boxes.box(*LASTING, id="same", ns=ns, labels={"status": "running"}) for ns in (HERE, THERE)]
 
     pids = [running(box) for box in both]
 
@@ -308,7 +309,7 @@ def test_every_namespace_is_watched(boxes):
     for box, pid in zip(both, pids, strict=True):
         assert [(task.id, task.pid) for task in box.tasks.list(box.ctx)] == [("same", pid)]
     with pytest.raises(NotFound):
-        boxes.instance.tasks.get(boxes.ctx, "same")
+        boxes.instance.tasks.get(CallContext("default"), "same")
 
 
 @clause("RST-014")

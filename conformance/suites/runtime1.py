@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from conformance import clause
+from conformance.runc_state import HERE
 from conformance.suites._events import opened
 from conformance.suites._linux import NAME, SECOND, bundle, linux, listen
 from conformance.suites._tasks import (
@@ -105,7 +106,7 @@ def test_the_runtime_is_introduced(introspection, ctx):
 def test_the_oci_runtime_is_that_of_the_settings_or_of_the_options(own, bundle):
     """Rejects: a setting that is read and not used, or that wins over the options of a container."""
     instance = own(config=f'version = 2\n[plugins."{NAME}"]\n  runtime = "/no/such/oci-runtime"\n')
-    ctx = CallContext("ns")
+    ctx = CallContext(HERE)
 
     with pytest.raises(Unknown, match="/no/such/oci-runtime"):
         bundle(ctx, LASTING, runtime=NAME, on=instance).create()
@@ -421,7 +422,7 @@ def test_no_bundle_outlives_its_task(linux, listen, mounted):
 @clause("RT1-022", needs={"runc", "cgroup-v1", "restart"})
 def test_tasks_and_their_processes_are_there_after_a_restart(own, bundle):
     """Rejects: processes that are forgotten, or an end that is."""
-    instance, ctx = own(), CallContext("ns")
+    instance, ctx = own(), CallContext(HERE)
     lives, over = bundle(ctx, LASTING, runtime=NAME, on=instance), bundle(ctx, ["false"], runtime=NAME, on=instance)
     pid, _ = lives.run(), over.run()
     exec_pid = lives.run_exec("e", *LASTING)

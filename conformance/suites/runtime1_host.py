@@ -19,6 +19,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from conformance import clause
+from conformance.runc_state import HERE
 from conformance.suites._boxes import until
 from conformance.suites._events import opened, program, ttrpc
 from conformance.suites._linux import NAME, Files, bundle, environment, linux, listen, shims_for, stat, words
@@ -76,7 +77,7 @@ def test_the_task_has_a_shim_of_this_runtime(linux, subject):
 def test_whoever_uses_this_runtime_is_warned(own, bundle):
     """Rejects: a runtime that goes away, and nobody was told."""
     instance = own()
-    bundle(CallContext("ns"), LASTING, runtime=NAME, on=instance).create()
+    bundle(CallContext(HERE), LASTING, runtime=NAME, on=instance).create()
 
     eventually(lambda: "deprecated" in instance.log(), "a warning in the log")
 
@@ -101,11 +102,11 @@ def test_the_oci_runtime_and_its_root_are_those_of_the_settings(own, bundle, tmp
     copy, root = tmp_path / "copy-of-runc", tmp_path / "oci"
     shutil.copy(str(shutil.which("runc")), copy)
     instance = own(config=plugin(runtime=str(copy), runtime_root=str(root)))
-    box = bundle(CallContext("ns"), LASTING, runtime=NAME, on=instance)
+    box = bundle(CallContext(HERE), LASTING, runtime=NAME, on=instance)
 
     box.create()
 
-    assert (root / "ns" / box.id / "state.json").exists()
+    assert (root / HERE / box.id / "state.json").exists()
 
 
 @clause("RT1-004", needs=ON_DISK)
@@ -175,18 +176,18 @@ def test_the_shim_is_started_with_these_words(linux, subject):
 def test_settings_that_matter_to_the_shim_follow_in_order(own, bundle, tmp_path):
     """Rejects: a shim that does not know its settings."""
     instance = own(config=plugin(shim_debug=True, runtime_root=str(tmp_path / "oci")))
-    box = bundle(CallContext("ns"), LASTING, runtime=NAME, on=instance)
+    box = bundle(CallContext(HERE), LASTING, runtime=NAME, on=instance)
 
     box.create()
 
     assert words(Files(instance, box).shim)[9:] == ["-runtime-root", str(tmp_path / "oci"), "-debug"]
 
 
-@clause("RT1-007", needs=OWN)
+@clause("RT1-007", needs={*OWN, "command"})
 def test_the_shim_is_a_child_of_the_daemon_and_outlives_it(own, bundle):
     """Rejects: a shim in the daemon's process group, or one that ends with the daemon."""
     instance = own()
-    box = bundle(CallContext("ns"), LASTING, runtime=NAME, on=instance)
+    box = bundle(CallContext(HERE), LASTING, runtime=NAME, on=instance)
     box.run()
     shim = Files(instance, box).shim
 
@@ -325,7 +326,7 @@ def test_a_task_ends_with_its_shim(linux, subject, listen):
 def test_after_a_restart_every_task_is_what_became_of_it(own, bundle):
     """Rejects: processes that are forgotten, and ends that nobody sees because they came while the daemon was away."""
     instance = own()
-    ctx, socket = CallContext("ns"), instance.address
+    ctx, socket = CallContext(HERE), instance.address
     lives, orphan = (bundle(ctx, LASTING, runtime=NAME, on=instance) for _ in range(2))
     # The socket is away as long as the daemon.
     ends = bundle(
@@ -414,7 +415,7 @@ def test_without_shims_the_daemon_does_their_work(own, bundle, tmp_path):
     """Rejects: a shim all the same."""
     root = tmp_path / "oci"
     instance = own(config=plugin(no_shim=True, runtime_root=str(root)))
-    box = bundle(CallContext("ns"), LASTING, runtime=NAME, on=instance)
+    box = bundle(CallContext(HERE), LASTING, runtime=NAME, on=instance)
     try:
         pid = box.run()
         files = Files(instance, box)
@@ -428,7 +429,7 @@ def test_without_shims_the_daemon_does_their_work(own, bundle, tmp_path):
             eventually(lambda: not alive(pid), "the end of the process")
     finally:
         subprocess.run(
-            ["runc", "--root", str(root / "ns"), "delete", "--force", box.id], capture_output=True, check=False
+            ["runc", "--root", str(root / HERE), "delete", "--force", box.id], capture_output=True, check=False
         )
 
 
@@ -436,7 +437,7 @@ def test_without_shims_the_daemon_does_their_work(own, bundle, tmp_path):
 def test_a_daemon_starts_beside_bundles_that_it_cannot_mend(own, bundle):
     """Rejects: a daemon that does not start because of one task."""
     instance = own(config=plugin(shim_debug=True))
-    box = bundle(CallContext("ns"), LASTING, runtime=NAME, on=instance)
+    box = bundle(CallContext(HERE), LASTING, runtime=NAME, on=instance)
     pid = box.run()
     files = Files(instance, box)
     shim = files.shim

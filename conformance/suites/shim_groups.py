@@ -124,6 +124,7 @@ def test_calls_go_to_the_container_they_name(shim):
     assert first.pid != second.pid
     assert second.task.connect(second.id).task_pid == second.pid
     assert first.task.connect(first.id).task_pid == first.pid
+    assert [one.state().pid for one in (first, second)] == [first.pid, second.pid]
     first.end()
     assert second.state().status == types.RUNNING
     assert processes.alive(second.pid)

@@ -639,7 +639,7 @@ def test_a_refused_creation_leaves_no_storage(ctx, own, subject):
             snapshotter.prepare(ctx, key, parent, labels)
     with pytest.raises(NotFound):
         snapshotter.prepare(ctx.with_lease("no-lease"), "under-no-lease")
-    snapshotter.prepare(ctx, "other")
+    snapshotter.prepare(ctx, "other", labels=ROOTED)
     snapshotter.remove(ctx, "other")
     instance.collect(ctx)
 

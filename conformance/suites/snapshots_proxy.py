@@ -201,7 +201,7 @@ def test_storage_outlives_a_lost_database_until_the_next_removal(own, subject):
 
     assert names(instance.snapshotter(id), ctx) == []
     assert sorted(path.name for path in storage.iterdir()) == before
-    instance.snapshotter(id).prepare(ctx, "other")
+    instance.snapshotter(id).prepare(ctx, "other", labels=ROOTED)
     instance.snapshotter(id).remove(ctx, "other")
     instance.collect(ctx)
     assert list(storage.iterdir()) == []

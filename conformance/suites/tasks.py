@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from conformance import clause
+from conformance.runc_state import HERE
 from conformance.suites._events import listen
 from conformance.suites._tasks import (
     LASTING,
@@ -611,7 +612,7 @@ def _created(found):
 @clause("TSK-088")
 def test_tasks_are_there_after_a_restart(own, bundle):
     """Rejects: tasks of which a daemon knows only while it made them itself."""
-    instance, ctx = own(), CallContext("restart")
+    instance, ctx = own(), CallContext(HERE)
     created, running, ending = (
         bundle(ctx, arguments, on=instance, id=f"{name}-{os.getpid()}")
         for name, arguments in (("created", ("sh", "-c", "exit 4")), ("running", LASTING), ("ending", LASTING))
@@ -641,7 +642,7 @@ def test_tasks_are_there_after_a_restart(own, bundle):
 @clause("TSK-088", needs={"runc", "restart", "disk"})
 def test_what_ended_while_the_daemon_was_away_is_known(own, bundle):
     """Rejects: a status that is lost with the event that nobody heard."""
-    instance, ctx = own(), CallContext("restart")
+    instance, ctx = own(), CallContext(HERE)
     found = bundle(ctx, ("sh", "-c", "sleep 0.3; exit 9"), on=instance, id=f"meanwhile-{os.getpid()}")
     pid = found.run()
 

@@ -135,13 +135,15 @@ def test_a_subject_for_one_check_is_closed_after_it() -> None:
 def test_subjects_are_written_as_the_help_says() -> None:
     for spec in (
         "fake",
+        "real",
         "daemon:fake",
         "unix:///x.sock",
         "snapshotter+unix:///x.sock?id=mine",
         "content+unix:///x.sock",
+        "diff+unix:///x.sock?daemon=/c.sock",
     ):
         assert parse(spec).name == spec
-    for spec in ("", "fakes", "daemon:none", "snapshotter+unix://", "tcp://x"):
+    for spec in ("", "fakes", "daemon:none", "snapshotter+unix://", "diff+unix:///x.sock", "tcp://x"):
         with pytest.raises(SubjectError):
             parse(spec)
 

@@ -29,6 +29,18 @@ def test_a_bug_of_the_field_is_caught_by_its_clause(mutant: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_bug_that_is_caught_is_not_looked_for_any_longer() -> None:
+    subject = "mutant:SHM-047/dies-of-a-container-that-is-not-there"
+
+    found = run(Wish(subjects=[subject], areas=["shim"], workers="0"))
+
+    counts = found.tally.counts(subject)
+    assert counts["failed"] == 1
+    assert counts["skipped"] > 10
+    assert [*found.tally.skip_reasons(subject)] == ["a check has failed already, and one is enough"]
+
+
+@pytest.mark.slow
 def test_a_shim_without_bugs_is_left_in_peace() -> None:
     subject = "python:conformance.subjects.shim_stub:whole"
 

@@ -233,9 +233,10 @@ def test_a_root_file_system_has_a_shell(tmp_path: Path) -> None:
 
 
 def test_a_command_line_is_read_as_go_does() -> None:
-    flags = stub.parse(["--mutant", "X", "-namespace", "n", "-id", "i", "-debug", "start"])
+    flags = stub.parse(["--mutant", "shim.calls", "X", "-namespace", "n", "-id", "i", "-debug", "start"])
 
-    assert (flags.mutant, flags.namespace, flags.id, flags.debug, flags.action) == ("X", "n", "i", True, "start")
+    assert (flags.place, flags.mutant) == ("shim.calls", "X")
+    assert (flags.namespace, flags.id, flags.debug, flags.action) == ("n", "i", True, "start")
     for wrong in (["-foo"], ["-id"]):
         with pytest.raises(stub.UsageError):
             stub.parse(wrong)
