@@ -201,8 +201,9 @@ class Daemon:
         return [*self.wrapper, "ctr", "--address", str(self.socket), *arguments]
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
-        # Another user could not write the coverage data, and what the caller's ctr would talk to is no matter here.
-        unwanted = ("CONTAINERD_", "COVERAGE_") if self.user is not None else ("CONTAINERD_",)
+        # Another user can write neither coverage data nor into our temporary directory, and what the caller's ctr would
+        # talk to is no matter here.
+        unwanted = ("CONTAINERD_", "COVERAGE_", "TMPDIR") if self.user is not None else ("CONTAINERD_",)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         return {**kept, **extra}
 
