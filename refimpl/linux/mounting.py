@@ -44,7 +44,7 @@ def mount_all(mounts: Sequence[Mount], target: str) -> None:
 
 
 def perform(each: Mount, target: str) -> None:
-    """Perform one mount.
+    """Perform one mount. The field ``target`` of 2.x means nothing, as in 1.6 (MNT-030).
 
     Raises:
         OSError: what the kernel says: ENOENT for a missing source, ENODEV for an unknown type, EINVAL for option data
@@ -154,7 +154,7 @@ def _unmount_one(target: str) -> bool:
 
 def _unmount_below(target: str) -> bool:
     """Undo one mount below the target, the last made of those that are not busy; whether one was."""
-    top = os.path.realpath(target)
+    top = _place(target)
     below = [point for point, _ in _table() if point.startswith(top + "/")]
     for point in reversed(below):
         with suppress(OSError):
@@ -165,7 +165,7 @@ def _unmount_below(target: str) -> bool:
 
 def _let_helper_unmount(target: str) -> None:
     """Give a FUSE file system's own program the first try (MNT-023)."""
-    top = os.path.realpath(target)
+    top = _place(target)
     kinds = [kind for point, kind in _table() if point == top]
     if not kinds or not (kinds[-1] == "fuse" or kinds[-1].startswith("fuse.")):
         return
@@ -177,8 +177,14 @@ def _let_helper_unmount(target: str) -> None:
 
 def mount_points(below: str) -> list[str]:
     """The mount points in a directory, and itself if it is one, in the order of mounting; one for each mount."""
-    top = os.path.realpath(below)
+    top = _place(below)
     return [point for point, _ in _table() if point == top or point.startswith(top.rstrip("/") + "/")]
+
+
+def _place(target: str) -> str:
+    """The path by which the mount table knows a target. The target itself is not looked at: its server may be dead."""
+    folder, name = os.path.split(os.path.abspath(target))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _table() -> list[tuple[str, str]]:

@@ -18,7 +18,8 @@ from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError
 from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Info, Kind, Usage
-from refimpl.snapshots.records import NO_USAGE, Record, Records, Snapshot
+from refimpl.snapshots.record import NO_USAGE, Record, Snapshot
+from refimpl.snapshots.records import Records
 from refimpl.snapshots.store import RecordStore
 
 

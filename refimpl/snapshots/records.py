@@ -4,80 +4,38 @@
 
     v1/
       snapshots/                  its sequence is the last number given out
-        NAME/
-          id                      uvarint: the number of the snapshot
-          kind                    one byte: 1 view, 2 active, 3 committed
-          parent                  name of the parent; absent without one
-          createdat, updatedat    time
-          inodes, size            varint; of committed ones only
-          labels/                 label = value; absent without labels
+        NAME/                     see ``record``
       parents/
         uvarint(parent's number) 00 uvarint(child's number) = name of the child
 
-The encodings are those of ``contract.encoding``. A snapshot has children if ``parents`` has a key that begins with its
-number. What is done to the storage while a write transaction is open is undone by its caller if the transaction fails.
+A snapshot has children if ``parents`` has a key that begins with its number. What is done to the storage while a write
+transaction is open is undone by its caller if the transaction fails.
 Clauses SNP-009 to SNP-032, SNP-058 to SNP-073, SNX-005, SNX-008.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from refimpl.contract import kv
-from refimpl.contract.encoding import (
-    DecodeError,
-    decode_time,
-    decode_uvarint,
-    decode_varint,
-    encode_time,
-    encode_uvarint,
-    encode_varint,
-)
+from refimpl.contract.encoding import encode_uvarint
 from refimpl.contract.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unknown
 from refimpl.contract.quoting import quoted
 from refimpl.contract.snapshots import Info, Kind, Usage
-from refimpl.contract.times import ZERO_TIME, Clock
+from refimpl.contract.times import Clock
+from refimpl.snapshots.record import (
+    Record,
+    Snapshot,
+    decode_name,
+    encode_name,
+    read,
+    read_id,
+    read_parent,
+    write,
+)
 
 _V1, _SNAPSHOTS, _PARENTS = b"v1", b"snapshots", b"parents"
-_ID, _KIND, _PARENT, _LABELS = b"id", b"kind", b"parent", b"labels"
-_CREATED_AT, _UPDATED_AT, _INODES, _SIZE = b"createdat", b"updatedat", b"inodes", b"size"
-
-NO_USAGE = Usage()
-"""Of a view, and of an active snapshot until it is measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A snapshot as the database has it.
-
-    Attributes:
-        id: number of the snapshot, never used twice.
-        info: what ``stat`` answers.
-        usage: as it was at commit.
-    """
-
-    id: int
-    info: Info
-    usage: Usage = NO_USAGE
-
-    @property
-    def kind(self) -> Kind:
-        """View, active or committed."""
-        return self.info.kind
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A snapshot with what it stands on.
-
-    Attributes:
-        parents: numbers of the ancestors, nearest first.
-    """
-
-    id: int
-    kind: Kind
-    parents: tuple[int, ...] = ()
 
 
 class Records:
@@ -101,7 +59,7 @@ class Records:
         bucket = self._find(key)
         if bucket is None:
             raise NotFound("snapshot does not exist")
-        return _read(key, bucket)
+        return read(key, bucket)
 
     def has(self, key: str) -> bool:
         """Whether there is such a snapshot, of any kind."""
@@ -123,23 +81,32 @@ class Records:
 
         Raises:
             NotFound: no such snapshot.
+            Unknown: the database is damaged.
         """
         record = self.get(key)
         parents: list[int] = []
         parent = record.info.parent
         while parent:
-            ancestor = self.get(parent)
-            parents.append(ancestor.id)
-            parent = ancestor.info.parent
+            # The two values that are wanted and no more: images have a hundred layers, and this is asked all the time.
+            bucket = self._find(parent)
+            if bucket is None:
+                raise NotFound(f"missing parent {quoted(parent)} bucket")
+            id = read_id(parent, bucket)
+            if id in parents or id == record.id:
+                raise Unknown(f"failed to read snapshot {quoted(key)}: {quoted(parent)} is its own ancestor")
+            parents.append(id)
+            parent = read_parent(bucket)
         return Snapshot(record.id, record.kind, tuple(parents))
 
     def all(self) -> Iterator[Record]:
         """Every record, in byte order of the names."""
         snapshots = self._bucket(_SNAPSHOTS)
-        for key, value in snapshots.items() if snapshots else ():
-            bucket = snapshots.bucket(key) if snapshots and value is None else None
+        if snapshots is None:
+            return
+        for key, value in snapshots.items():
+            bucket = snapshots.bucket(key) if value is None else None
             if bucket is not None:
-                yield _read(_name(key), bucket)
+                yield read(decode_name(key), bucket)
 
     def create(self, kind: Kind, key: str, parent: str, labels: Mapping[str, str]) -> Snapshot:
         """Add an active snapshot or a view.
@@ -155,16 +122,16 @@ class Records:
             bucket = self._find(parent)
             if bucket is None:
                 raise NotFound(f"missing parent {quoted(parent)} bucket")
-            below = _read(parent, bucket)
+            below = read(parent, bucket)
             if below.kind is not Kind.COMMITTED:
                 raise InvalidArgument(f"parent {quoted(parent)} is not committed snapshot")
         snapshots = self._made(_SNAPSHOTS)
         made = _create(snapshots, key, f"snapshot {key}")
         now = self._clock.now()
         record = Record(snapshots.next_sequence(), Info(key, parent, kind, now, now, labels))
-        _write(made, record)
+        write(made, record)
         if below is not None:
-            self._made(_PARENTS).put(_link(below.id, record.id), _key(key))
+            self._made(_PARENTS).put(_link(below.id, record.id), encode_name(key))
         return self.snapshot(key)
 
     def commit(self, name: str, key: str, usage: Usage, labels: Mapping[str, str]) -> None:
@@ -181,15 +148,15 @@ class Records:
         found = self._find(key)
         if found is None:
             raise NotFound(f"failed to get active snapshot {quoted(key)}")
-        record = _read(key, found)
+        record = read(key, found)
         if record.kind is not Kind.ACTIVE:
             raise FailedPrecondition(f"snapshot {quoted(key)} is not active")
         now = self._clock.now()
         info = Info(name, record.info.parent, Kind.COMMITTED, now, now, labels)
-        _write(made, Record(record.id, info, usage))
-        snapshots.delete_bucket(_key(key))
+        write(made, Record(record.id, info, usage))
+        snapshots.delete_bucket(encode_name(key))
         if info.parent:
-            self._made(_PARENTS).put(_link(self.get(info.parent).id, record.id), _key(name))
+            self._made(_PARENTS).put(_link(self.get(info.parent).id, record.id), encode_name(name))
 
     def remove(self, key: str) -> Record:
         """Forget a snapshot.
@@ -201,12 +168,12 @@ class Records:
         found = self._find(key)
         if found is None:
             raise NotFound(f"snapshot {key}")
-        record = _read(key, found)
+        record = read(key, found)
         if self._has_children(record.id):
             raise FailedPrecondition("cannot remove snapshot with child")
         if record.info.parent:
             self._made(_PARENTS).delete(_link(self.get(record.info.parent).id, record.id))
-        self._made(_SNAPSHOTS).delete_bucket(_key(key))
+        self._made(_SNAPSHOTS).delete_bucket(encode_name(key))
         return record
 
     def update(self, info: Info, fieldpaths: Sequence[str]) -> Record:
@@ -229,8 +196,8 @@ class Records:
         changed = replace(record, info=replace(record.info, labels=labels, updated_at=self._clock.now()))
         bucket = self._find(info.name)
         assert bucket is not None, "read a moment ago, in this transaction"
-        _write(bucket, changed)
-        return _read(info.name, bucket)
+        write(bucket, changed)
+        return read(info.name, bucket)
 
     def _bucket(self, name: bytes) -> kv.Bucket | None:
         v1 = self._root.bucket(_V1)
@@ -241,7 +208,7 @@ class Records:
 
     def _find(self, key: str) -> kv.Bucket | None:
         snapshots = self._bucket(_SNAPSHOTS)
-        return snapshots.bucket(_key(key)) if snapshots is not None and key else None
+        return snapshots.bucket(encode_name(key)) if snapshots is not None and key else None
 
     def _has_children(self, id: int) -> bool:
         parents = self._bucket(_PARENTS)
@@ -254,75 +221,10 @@ def _create(snapshots: kv.Bucket, name: str, what: str) -> kv.Bucket:
     if not name:
         raise Unknown("bucket name required")
     try:
-        return snapshots.create_bucket(_key(name))
+        return snapshots.create_bucket(encode_name(name))
     except AlreadyExists as error:
         raise AlreadyExists(what) from error
 
 
-def _read(name: str, bucket: kv.Bucket) -> Record:
-    """A record.
-
-    Raises:
-        Unknown: it is not one; the message says of which snapshot.
-    """
-    try:
-        id, _ = decode_uvarint(bucket.get(_ID) or b"")
-        kind = Kind((bucket.get(_KIND) or b"\0")[0])
-        parent = _name(bucket.get(_PARENT) or b"")
-        created, updated = (_time(bucket.get(key)) for key in (_CREATED_AT, _UPDATED_AT))
-        size, inodes = (_number(bucket.get(key)) for key in (_SIZE, _INODES))
-    except (DecodeError, ValueError) as error:
-        raise Unknown(f"failed to read snapshot {quoted(name)}: {error}") from error
-    labels = bucket.bucket(_LABELS)
-    found = {_name(key): _name(value) for key, value in labels.items() if value is not None} if labels else {}
-    return Record(id, Info(name, parent, kind, created, updated, found), Usage(size, inodes))
-
-
-def _write(bucket: kv.Bucket, record: Record) -> None:
-    info = record.info
-    bucket.put(_ID, encode_uvarint(record.id))
-    bucket.put(_KIND, bytes([info.kind.value]))
-    if info.parent:
-        bucket.put(_PARENT, _key(info.parent))
-    bucket.put(_CREATED_AT, encode_time(info.created_at))
-    bucket.put(_UPDATED_AT, encode_time(info.updated_at))
-    if info.kind is Kind.COMMITTED:
-        bucket.put(_INODES, encode_varint(record.usage.inodes))
-        bucket.put(_SIZE, encode_varint(record.usage.size))
-    _write_labels(bucket, info.labels)
-
-
-def _write_labels(bucket: kv.Bucket, labels: Mapping[str, str]) -> None:
-    """Replace the labels; an empty value is no label (SNP-058)."""
-    if bucket.bucket(_LABELS) is not None:
-        bucket.delete_bucket(_LABELS)
-    kept = {key: value for key, value in labels.items() if value}
-    if not kept:
-        return
-    into = bucket.create_bucket(_LABELS)
-    for key, value in kept.items():
-        try:
-            into.put(_key(key), _key(value))
-        except InvalidArgument as error:
-            raise Unknown(f"failed to set label {quoted(key)}:{quoted(value)}: {error.message}") from error
-
-
 def _link(parent: int, child: int) -> bytes:
     return encode_uvarint(parent) + b"\0" + encode_uvarint(child)
-
-
-def _time(encoded: bytes | None) -> int:
-    return decode_time(encoded) if encoded else ZERO_TIME
-
-
-def _number(encoded: bytes | None) -> int:
-    return decode_varint(encoded) if encoded else 0
-
-
-# Whatever some tool wrote as a name can be listed, and removed by what was listed.
-def _key(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")
-
-
-def _name(key: bytes) -> str:
-    return key.decode("utf-8", "surrogateescape")

@@ -17,6 +17,7 @@ from refimpl.backends.fake.host import FakeHost
 from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import Canceled, Unknown
 from refimpl.contract.mounts import Mount, Mounter
+from refimpl.linux.mount import mount
 from refimpl.linux.mounter import KernelMounter
 from refimpl.linux.mounting import mount_all, mount_points, perform, unmount_all
 from tests.backends.fake.trees import outcome
@@ -368,6 +369,31 @@ def test_fuse_file_systems_are_mounted_by_their_program(place: Path, monkeypatch
     assert mount_points(str(place)) == []
     with pytest.raises(Unknown, match=r"mount helper \[mount.fuse \[x /.* -t some\]\] failed: .*not found"):
         perform(Mount("fuse.some", "x"), target)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_fuse_file_system_is_given_up_by_its_own_program_first(
+    place: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    """Nobody serves this file system: whoever looks into it waits for ever."""
+    for name, status in (("fusermount3", 1), ("fusermount", 0 if works else 1)):
+        program = place / name
+        undo = 'umount --no-canonicalize --internal-only "$2"' if not status else "true"
+        program.write_text(f'#!/bin/sh\necho "{name} $@" >>{place}/told\n{undo}\nexit {status}\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    target = str(place / "target")
+    device = os.open("/dev/fuse", os.O_RDWR)
+    try:
+        mount("none", target, "fuse", 0, f"fd={device},rootmode=40000,user_id=0,group_id=0")
+        undoing = threading.Thread(target=unmount_all, args=(target,))
+        undoing.start()
+        undoing.join(30)
+    finally:
+        os.close(device)
+        undoing.join()
+    assert mount_points(target) == []
+    assert (place / "told").read_text() == f"fusermount3 -u {target}\nfusermount -u {target}\n"
 
 
 def test_nothing_is_mounted_for_a_caller_who_went_away(place: Path, mounter: KernelMounter) -> None:

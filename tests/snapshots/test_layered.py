@@ -15,7 +15,7 @@ from refimpl.contract.errors import FailedPrecondition, NotFound, Unknown
 from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Info, Usage
 from refimpl.snapshots.layered import LayeredSnapshotter, Prefixes
-from refimpl.snapshots.records import Record, Snapshot
+from refimpl.snapshots.record import Record, Snapshot
 from refimpl.snapshots.store import RecordStore
 
 CTX = CallContext()

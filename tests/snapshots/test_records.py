@@ -20,7 +20,8 @@ from refimpl.contract.errors import (
     Unknown,
 )
 from refimpl.contract.snapshots import Info, Kind, Usage
-from refimpl.snapshots.records import Record, Records, Snapshot
+from refimpl.snapshots.record import Record, Snapshot
+from refimpl.snapshots.records import Records
 
 
 class Bench:
@@ -162,6 +163,25 @@ def test_a_damaged_record_is_named(bench: Bench, key: bytes, value: bytes) -> No
 
     with bench.records() as records, pytest.raises(Unknown, match='failed to read snapshot "a"'):
         records.get("a")
+
+
+@pytest.mark.parametrize("ancestor", ["base", "top"])
+def test_a_circle_of_parents_has_an_end(bench: Bench, ancestor: str) -> None:
+    with bench.records() as records:
+        records.create(Kind.ACTIVE, "a", "", {})
+        records.commit("base", "a", Usage(), {})
+        records.create(Kind.ACTIVE, "b", "base", {})
+        records.commit("top", "b", Usage(), {})
+    with bench.store.update() as root:
+        bucket: kv.Bucket | None = root
+        for step in (b"v1", b"snapshots", b"base"):
+            assert bucket is not None
+            bucket = bucket.bucket(step)
+        assert bucket is not None
+        bucket.put(b"parent", ancestor.encode())
+
+    with bench.records() as records, pytest.raises(Unknown, match="is its own ancestor"):
+        records.snapshot("top")
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,48 @@ def test_the_real_plugin_says_where_its_files_are_and_keeps_them(tmp_path: Path)
         assert read(again, digest) == b"kept"
 
 
+_TRACED = """
+import sys
+from pathlib import Path
+from refimpl.backends.real.content import FileContent
+from refimpl.contract.context import CallContext
+from refimpl.contract.times import SystemClock
+
+store = FileContent(Path(sys.argv[1]), SystemClock())
+writer = store.writer(CallContext(), "ref", total=3)
+writer.write(b"ab")
+writer.close()
+writer = store.writer(CallContext(), "ref")
+writer.write(b"c")
+writer.commit(CallContext(), 3)
+"""
+
+
+@pytest.mark.debian("strace")
+def test_bytes_are_on_the_disk_before_they_have_a_name_and_the_name_before_the_answer(tmp_path: Path) -> None:
+    calls = "openat,fsync,fdatasync,rename,renameat,renameat2"
+    log = tmp_path / "trace"
+    trace = ["strace", "-f", "-y", "-e", f"trace={calls}", "-o", str(log)]
+    subprocess.run([*trace, sys.executable, "-c", _TRACED, str(tmp_path / "store")], check=True)
+    lines = [line for line in log.read_text().splitlines() if str(tmp_path / "store") in line]
+
+    def steps() -> Iterator[str]:
+        for line in lines:
+            if "/data>" in line and "sync(" in line:
+                yield "sync of the data"
+            elif "rename" in line and "/data" in line:
+                yield "name"
+            elif "/blobs/sha256>" in line and "sync(" in line:
+                yield "sync of the directory"
+
+    # Of the writer that only let go, and of the one that committed (CNT-095).
+    assert list(steps()) == ["sync of the data", "sync of the data", "name", "sync of the directory"]
+    for name in ("startedat", "updatedat"):
+        opened = [line for line in lines if "openat(" in line and f"/{name}" in line and "O_CREAT" in line]
+        assert opened, name
+        assert all(f'{name}.tmp"' in line and "O_SYNC" in line for line in opened), "replaced at once (CNT-096)"
+
+
 _LARGE = """
 import os, resource, sys
 from pathlib import Path

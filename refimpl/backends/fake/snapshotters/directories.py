@@ -23,7 +23,7 @@ from refimpl.contract.errors import Unimplemented
 from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Info, Kind, Usage
 from refimpl.snapshots.layered import Prefixes, with_label
-from refimpl.snapshots.records import Record, Snapshot
+from refimpl.snapshots.record import Record, Snapshot
 
 UPPERDIR_LABEL = "containerd.io/snapshot/overlay.upperdir"
 """Where the layer is, if the configuration asks for the label (SNX-022)."""

@@ -21,7 +21,7 @@ from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Info, Kind, Usage
 from refimpl.snapshots.config import check_fs_type, check_size
 from refimpl.snapshots.layered import Prefixes
-from refimpl.snapshots.records import Record, Snapshot
+from refimpl.snapshots.record import Record, Snapshot
 
 FSTYPE_LABEL = "containerd.io/snapshot/devmapper/fstype"
 """The type of the file system on a thin device and on all that are cloned from it (SNX-054)."""

@@ -30,7 +30,7 @@ from refimpl.backends.real.runtime.shim import within
 from refimpl.backends.real.runtime.translation import shim_context
 from refimpl.backends.real.runtime.watcher import Watcher, copier, on_exit, open_log
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import ContainerdError, Unavailable, Unknown
+from refimpl.contract.errors import Unavailable, Unknown
 from refimpl.ttrpc.client import Client, Closed
 
 log = logging.getLogger("refimpl.runtime")
@@ -120,20 +120,20 @@ class LinuxShim:
         """Find the shim of an earlier daemon (RT1-022).
 
         Raises:
+            NotFound: it never made the task: the daemon died before.
             ContainerdError: nobody listens at its address, or not in time.
+            OSError: its work directory is gone.
         """
         self._follow_logs()
+        self._connect()
+        ctx = within(seconds, self.bundle.namespace)
+        self._pid = self.call(ctx, "ShimInfo", Empty(), pb.ShimInfoResponse).shim_pid
         try:
-            self._connect()
-            told = self.call(within(seconds, self.bundle.namespace), "ShimInfo", Empty(), pb.ShimInfoResponse)
-            self._pid = told.shim_pid
             self._forgets.append(on_exit(self._watcher, self._pid, self._over))
         except ProcessLookupError as error:
-            self.leave()
+            self.gone.set()
             raise Unknown(f"shim {self._pid} has ended") from error
-        except ContainerdError:
-            self.leave()
-            raise
+        self.call(ctx, "State", pb.StateRequest(id=self.bundle.id), pb.StateResponse)
 
     def call(self, ctx: CallContext, method: str, request: Message, answer: type[A]) -> A:
         """Ask the shim.

@@ -29,7 +29,7 @@ from refimpl.contract.context import CallContext
 from refimpl.contract.snapshots import Info, Usage
 from refimpl.linux.removal import remove_tree
 from refimpl.linux.usage import disk_usage
-from refimpl.snapshots.records import Record, Snapshot
+from refimpl.snapshots.record import Record, Snapshot
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}

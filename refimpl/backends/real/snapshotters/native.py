@@ -16,7 +16,7 @@ from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Kind, Usage
 from refimpl.linux.copying import copy_tree
 from refimpl.snapshots.layered import Prefixes
-from refimpl.snapshots.records import Record, Snapshot
+from refimpl.snapshots.record import Record, Snapshot
 
 
 class NativeLayers(Directories):

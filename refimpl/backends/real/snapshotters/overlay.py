@@ -24,7 +24,7 @@ from refimpl.linux.filesystems import filesystem_type, supports_d_type
 from refimpl.linux.mount import mount, unmount
 from refimpl.linux.userns import in_user_namespace
 from refimpl.snapshots.layered import Prefixes, with_label
-from refimpl.snapshots.records import Record, Snapshot
+from refimpl.snapshots.record import Record, Snapshot
 
 UPPERDIR_LABEL = "containerd.io/snapshot/overlay.upperdir"
 """Where the layer is, if the configuration asks for the label (SNX-022)."""

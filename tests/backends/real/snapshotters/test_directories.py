@@ -174,11 +174,11 @@ while True:
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
-def test_a_killed_process_leaves_every_record_with_its_directory(tmp_path: Path, name: str) -> None:
+def test_a_killed_process_leaves_every_record_with_its_directory(tmp_path: Path, repository: Path, name: str) -> None:
     root, delays = tmp_path / "root", random.Random(1)
     for number in range(ROUNDS):
         command = [sys.executable, "-c", WORK, name, str(root), str(number)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=repository) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
             try:
