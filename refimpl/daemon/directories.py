@@ -14,7 +14,6 @@ log = logging.getLogger("refimpl.daemon")
 
 ROOT_MODE, STATE_MODE, TEMP_MODE = 0o700, 0o711, 0o700
 TEMPORARY_MOUNTS = "tmpmounts"
-_MNT_DETACH = 2
 
 
 class DirectoryError(Exception):
@@ -75,10 +74,16 @@ def _make(path: Path, mode: int, prefix: str) -> None:
 
 def _clear(mounts: Path) -> None:
     """Unmount and remove what an earlier run left behind."""
-    targets = _mounted_below(mounts)
+    if not any(mounts.iterdir()):
+        return
+    # ctypes costs ten milliseconds of every start, and there is hardly ever something to unmount.
+    from refimpl.linux.mount import DETACH, unmount  # noqa: PLC0415
+    from refimpl.linux.mounting import mount_points  # noqa: PLC0415
+
+    targets = [target for target in mount_points(str(mounts)) if Path(target) != mounts.resolve()]
     for target in reversed(targets):
         try:
-            _unmount(target)
+            unmount(target, DETACH)
         except OSError as error:
             log.warning("failed to unmount", extra={"fields": {"error": error, "path": target}})
     # Only what was mounted on, and never what is in it: a directory that was left for another reason stays (MNT-026).
@@ -89,21 +94,3 @@ def _clear(mounts: Path) -> None:
             continue  # it was in the file system that is no longer there
         except OSError as error:
             log.warning("failed to remove temporary mount", extra={"fields": {"error": error, "path": left}})
-
-
-def _mounted_below(directory: Path) -> list[str]:
-    prefix = f"{directory.resolve()}/"
-    table = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
-    # The kernel writes blanks and backslashes of a path as octal escapes.
-    targets = (line.split()[1].encode().decode("unicode_escape") for line in table.splitlines())
-    return [target for target in targets if target.startswith(prefix)]
-
-
-def _unmount(target: str) -> None:
-    # Costs ten milliseconds of every start, and there is hardly ever something to unmount.
-    import ctypes  # noqa: PLC0415
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), target)
