@@ -14,7 +14,17 @@ from collections.abc import Iterable
 
 from refimpl.archive import paths
 from refimpl.archive.stream import ByteStream
-from refimpl.archive.tar_header import DIRECTORY, HARDLINK, REGULAR, SYMLINK, TYPES, Header, bytes_of
+from refimpl.archive.tar_header import (
+    BLOCK_DEVICE,
+    CHAR,
+    DIRECTORY,
+    HARDLINK,
+    REGULAR,
+    SYMLINK,
+    TYPES,
+    Header,
+    bytes_of,
+)
 from refimpl.archive.tar_reader import Entry, entries
 from refimpl.archive.whiteouts import PREFIX, RemovingWhiteouts, Whiteouts, remove
 from refimpl.contract.context import CallContext
@@ -26,6 +36,7 @@ _PATH_MAX = 4095  # bytes: what the kernel takes in one call
 _SHOWN = 100  # characters of a path that is too long for anybody to read
 _RESOLVED_MAX = 4096  # directories whose place is remembered
 _XATTR_TYPES = {FileType.FILE, FileType.DIRECTORY}
+_DEVICES = {CHAR, BLOCK_DEVICE}
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EPERM}
 
 
@@ -36,6 +47,7 @@ def apply_layer(
     *,
     whiteouts: Whiteouts | None = None,
     parents: Iterable[RootFS] = (),
+    devices: bool = True,
 ) -> None:
     """Unpack an archive; what came before a failure stays (DIF-039).
 
@@ -43,6 +55,7 @@ def apply_layer(
         whiteouts: what becomes of them; by default they are carried out.
         parents: the layers below an overlay's upper directory, nearest first, to be gone through again and again: a
             directory that the archive only implies takes its attributes from there (DIF-016).
+        devices: whether device nodes are made; in a user namespace nobody can, and they are left out (DIF-025).
 
     Raises:
         Unknown: the archive is damaged, asks for the impossible, or the tree refuses.
@@ -52,7 +65,8 @@ def apply_layer(
     try:
         for entry in entries(stream):
             ctx.check()
-            layer.add(entry)
+            if devices or entry.header.typeflag not in _DEVICES:
+                layer.add(entry)
         layer.set_directory_times()
     except OSError as error:
         raise Unknown(describe(error)) from error
@@ -83,6 +97,8 @@ class _Layer:
         """Unpack one entry."""
         header = entry.header
         name = paths.clean(header.name)
+        if "\0" in name:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), header.name)
         if len(bytes_of(name)) > _PATH_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), header.name[:_SHOWN])
         directory, base = posixpath.split(name)

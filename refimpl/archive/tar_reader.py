@@ -160,11 +160,12 @@ def _next_block(stream: ByteStream) -> bytes | None:
 
 
 def _special(stream: ByteStream, size: int) -> bytes:
-    if size > _MAX_SPECIAL:
-        raise Unknown("archive/tar: header field too long")
-    data = stream.read(size)
-    if len(data) < size:
+    wanted = min(size, _MAX_SPECIAL + 1)
+    data = stream.read(wanted)
+    if len(data) < wanted:
         raise Unknown("unexpected EOF")
+    if len(data) > _MAX_SPECIAL:
+        raise Unknown("archive/tar: header field too long")
     stream.read(-size % BLOCK)
     return data
 

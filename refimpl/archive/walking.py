@@ -40,7 +40,7 @@ class WalkingDiffer:
         mounter: performs the mounts of a call.
         directory: the tree at a path outside any mount, for writing an overlay's upper directory itself.
         clock: what whiteouts are stamped with.
-        user_namespace: overlay marks go into user.* attributes.
+        user_namespace: the kernel makes an overlay's marks, through a mount, and nobody makes devices.
         processors: those of the configuration.
     """
 
@@ -112,7 +112,8 @@ class WalkingDiffer:
         self, ctx: CallContext, fs: RootFS, stream: ByteStream, whiteouts: Whiteouts, parents: Iterable[RootFS]
     ) -> None:
         """Write a layer's entries to a tree."""
-        apply_layer(ctx, fs, stream, whiteouts=whiteouts, parents=parents)
+        devices = not self._user_namespace
+        apply_layer(ctx, fs, stream, whiteouts=whiteouts, parents=parents, devices=devices)
 
     def _upper_directory(self, mount: Mount) -> tuple[str, list[str], Whiteouts] | None:
         """Where a single union's writable layer is, what is below it, and how it marks whiteouts (DIF-015, DIF-018)."""

@@ -174,6 +174,16 @@ def test_whiteouts_stay_as_they_are_in_an_aufs_branch(fs: View) -> None:
     assert fs.exists("/.wh.f")
 
 
+def test_where_nobody_can_make_devices_they_are_left_out(fs: View) -> None:
+    null, disk = (
+        special(n, t, devmajor=1, devminor=3) for n, t in (("f", tarfile.CHRTYPE), ("new/b", tarfile.BLKTYPE))
+    )
+    unpacked(fs, archive(null, disk, special("pipe", tarfile.FIFOTYPE)), devices=False)
+    assert fs.read("/f") == b"base", "what is in its place stays"
+    assert not fs.exists("/new")
+    assert fs.lstat("/pipe").type is FileType.FIFO
+
+
 def test_a_damaged_archive_leaves_what_came_before_the_damage(fs: View) -> None:
     data = archive(file("first"), file("second", b"y" * 2000))
     with pytest.raises(Unknown, match="unexpected EOF"):

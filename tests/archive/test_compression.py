@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -135,3 +136,28 @@ def test_processors_that_feed_themselves_are_an_error() -> None:
         plain_layer(CallContext(), "loop", iter([b""]), ring),
     ):
         pass
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_what_comes_out_at_once_is_little_however_much_a_chunk_holds(pack: Callable[[bytes], bytes]) -> None:
+    data = pack(bytes(64 << 20))
+    sizes = [len(piece) for piece in decompressed([data])]
+    assert sum(sizes) == 64 << 20
+    assert max(sizes) <= 1 << 20
+
+
+@given(st.binary(max_size=3000), st.integers(min_value=1, max_value=400), st.data())
+def test_zstd_is_undone_block_by_block_or_refused(data: bytes, size: int, draw: st.DataObject) -> None:
+    level, checksum = draw.draw(st.sampled_from([1, 3, 19])), draw.draw(st.booleans())
+    packed = zstandard.ZstdCompressor(level=level, write_checksum=checksum).compress(data * 50)
+    assert undone(packed + SKIPPABLE + packed, size) == data * 100
+    cut = draw.draw(st.integers(min_value=1, max_value=len(packed) - 1))
+    if cut >= 4:
+        with pytest.raises(Unknown, match="unexpected EOF"):
+            undone(packed[:cut], size)
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_a_damaged_zstd_frame_is_an_error_or_a_stream(garbage: bytes) -> None:
+    with suppress(Unknown):
+        undone(b"\x28\xb5\x2f\xfd" + garbage)

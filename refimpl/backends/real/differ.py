@@ -7,18 +7,14 @@ Clauses DIF-001 to DIF-066. Twin: refimpl.backends.fake.differ.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from refimpl.archive.walking import WalkingDiffer
 from refimpl.backends.real.differ_processors import Program
 from refimpl.contract.mounts import Mounter
 from refimpl.kernel import InitContext, Registration, hookimpl
 from refimpl.linux.tree import DirectoryTree
+from refimpl.linux.userns import in_user_namespace
 
 METADATA = "io.containerd.metadata.v1"
-
-_UID_MAP = Path("/proc/self/uid_map")
-_ALL = ["0", "0", "4294967295"]  # the map of who is in no user namespace: everybody is who they are
 
 
 def init(ic: InitContext) -> WalkingDiffer:
@@ -32,14 +28,6 @@ def init(ic: InitContext) -> WalkingDiffer:
         # The last that accepts a type wins, as with containerd's registrations.
         processors=[Program(id, entry) for id, entry in ic.stream_processors.items()],
     )
-
-
-def in_user_namespace(uid_map: Path = _UID_MAP) -> bool:
-    """Whether this process lives in a user namespace, where no device can be made."""
-    try:
-        return uid_map.read_text().split() != _ALL
-    except OSError:
-        return False  # a kernel without user namespaces
 
 
 @hookimpl

@@ -15,7 +15,6 @@ import pytest
 import zstandard
 
 from refimpl.archive.media_types import TAR, TAR_GZIP
-from refimpl.backends.real.differ import in_user_namespace
 from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import Canceled, Unknown
 from refimpl.contract.mounts import Mount
@@ -180,14 +179,3 @@ def test_file_capabilities_go_through_a_difference_and_other_attributes_do_not(r
     real.differ.apply(CTX, made, bind(target / "copy"))
     found = {name: os.getxattr(target / "copy/f", name) for name in os.listxattr(target / "copy/f")}
     assert found == {"security.capability": capability}
-
-
-@pytest.mark.parametrize(
-    "text,inside",
-    [("         0          0 4294967295\n", False), ("         0       1000          1\n", True), (None, False)],
-)
-def test_a_user_namespace_is_seen_from_the_map_of_users(tmp_path: Path, text: str | None, inside: bool) -> None:
-    uid_map = tmp_path / "uid_map"
-    if text is not None:
-        uid_map.write_text(text)
-    assert in_user_namespace(uid_map) is inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,12 +18,13 @@ from refimpl.contract.mounts import Mount
 from refimpl.contract.types import Descriptor
 from refimpl.linux.tree import DirectoryTree
 from tests.acceptance.daemons import containerd, running
-from tests.archive.hostile import CASES, Case
+from tests.archive.hostile import CASES, Case, damaged
 from tests.backends.fake.trees import dump
 from tests.backends.real.worlds import World, bind, overlay, world
 
 pytestmark = pytest.mark.root
 
+SEEDS = int(os.environ.get("REFIMPL_FUZZ_SEEDS", "60"))
 PATIENCE = 120.0
 """Seconds for one call."""
 
@@ -89,6 +91,18 @@ def test_the_real_daemon_makes_the_same_of_each(real: World, tmp_path: Path, out
                 differing[name] = ((case.error, {}), theirs)
     assert differing == {}
     assert dump(DirectoryTree(str(outside))) == before
+
+
+@pytest.mark.debian("containerd")
+def test_the_real_daemon_makes_the_same_of_damaged_ones(real: World, tmp_path: Path, outside: Path) -> None:
+    differing = []
+    with running(containerd(tmp_path / "daemon")) as daemon, Client(str(daemon.socket)) as client:
+        for seed in range(SEEDS):
+            case = Case([damaged(seed, str(outside))], end=False)
+            ours = _outcome(_Ours(real), case, tmp_path / "a", outside, "plain")
+            if ours != _outcome(_Theirs(client), case, tmp_path / "b", outside, "plain"):
+                differing.append(seed)
+    assert differing == []
 
 
 class _Ours:
