@@ -65,13 +65,19 @@ def check(file: Database, as_json: Json = False) -> None:
 
 @app.command()
 def stats(file: Database, as_json: Json = False) -> None:
-    """Count the pages, buckets and keys of FILE. Sizes are in bytes."""
+    """Count the pages, buckets and keys of FILE. Sizes are in bytes.
+
+    Of a damaged file this is what could be read, with a warning and exit status 1.
+    """
     with _readable(file):
-        values = dataclasses.asdict(inspect(file, _LOCK_SECONDS).statistics)
+        found = inspect(file, _LOCK_SECONDS)
+    values = dataclasses.asdict(found.statistics)
     if as_json:
         print(json.dumps(values, indent=2))
     else:
         print("\n".join(f"{name.replace('_', ' '):<16}{value:>12}" for name, value in values.items()))
+    if found.problems:
+        raise fail(f"{file} is damaged, so these numbers may lack something: see refimpl bolt check")
 
 
 @app.command()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
+from refimpl.api.status import text_of
 from refimpl.contract.errors import ContainerdError
 from refimpl.kernel import ConfigError, RegistrationError
 
@@ -30,4 +31,4 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except (ContainerdError, ConfigError, RegistrationError, OSError) as error:
-        raise fail(str(error)) from error
+        raise fail(text_of(error)) from error

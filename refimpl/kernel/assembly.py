@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refimpl.contract.times import Clock
-from refimpl.kernel.backends import AUTO
+from refimpl.kernel.backends import AUTO, check_words
 from refimpl.kernel.builtin import MODULES
 from refimpl.kernel.config import Configuration
 from refimpl.kernel.hooks import Hooks, trace_target
@@ -49,13 +49,13 @@ def assemble(
         strict: refuse unknown keys in plugins' sections instead of logging them.
 
     Raises:
-        RegistrationError: a module or a plugin that does not fit.
+        RegistrationError: a module or a plugin that does not fit, or a backend that no plugin has.
     """
     hooks = built_in_hooks(extra, entry_points=entry_points)
     registry = hooks.registry()
     for registration in registrations:
         registry.add(registration)
-    return Kernel(
+    kernel = Kernel(
         registry,
         root=root,
         state=state,
@@ -66,6 +66,8 @@ def assemble(
         hooks=hooks,
         strict=strict,
     )
+    check_words(registry, kernel.policy)
+    return kernel
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from refimpl.kernel.context import InitContext
-from refimpl.kernel.registration import Registration, Registry, SkipPlugin
+from refimpl.kernel.registration import Registration, RegistrationError, Registry, SkipPlugin
 
 REAL, FAKE, AUTO = "real", "fake", "auto"
 
@@ -45,6 +45,19 @@ class BackendPolicy:
         if wanted != AUTO:
             return wanted if wanted in offered else None
         return next((backend for backend in (REAL, FAKE, *sorted(offered)) if backend in offered), None)
+
+
+def check_words(registry: Registry, policy: BackendPolicy) -> None:
+    """Refuse a backend that no plugin has: a daemon in which every plugin skips is nobody's wish.
+
+    Raises:
+        RegistrationError: the policy asks for one.
+    """
+    known = {REAL, FAKE, *(backend for uri in registry.uris() for backend in registry.candidates(uri) if backend)}
+    for word in (policy.default, *policy.by_uri.values()):
+        if word not in {AUTO, *known}:
+            there = ", ".join(sorted(known))
+            raise RegistrationError(f'no plugin has a backend "{word}" (there are: {there}, and {AUTO})')
 
 
 def choose(registry: Registry, policy: BackendPolicy) -> list[Registration]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from refimpl.backends.real.bolt import BoltStoreFactory
+from refimpl.backends.real.bolt.format import BUCKET_HEADER
 from refimpl.contract.encoding import encode_time
 from tests.cli.commands import Command
 
@@ -123,7 +124,7 @@ def test_what_is_no_database_is_told_in_a_line(refimpl: Command, tmp_path: Path,
     done = refimpl("bolt", command, str(path))
     assert (done.status, done.out) == (1, "")
     (line,) = done.err.splitlines()
-    assert str(path) in line
+    assert line.startswith(f"refimpl: {path}: ")
     assert path.exists() == (what != "missing"), "a tool that reads makes nothing"
 
 
@@ -132,3 +133,26 @@ def test_damage_met_while_dumping_ends_the_dump_with_a_line(refimpl: Command, pa
     done = refimpl("bolt", "dump", str(path))
     assert done.status == 1
     assert done.err == f"refimpl: {path}: page 4: invalid type: 0x40\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_statistics_of_a_damaged_file_are_not_passed_off_as_right(
+    refimpl: Command, path: Path, options: tuple[str, ...]
+) -> None:
+    damage(path)
+    done = refimpl("bolt", "stats", *options, str(path))
+    assert (done.status, done.err) == (
+        1,
+        f"refimpl: {path} is damaged, so these numbers may lack something: see refimpl bolt check\n",
+    )
+    assert "page" in done.out
+
+
+def test_damage_inside_an_inline_bucket_is_told_with_the_name_of_the_bucket(refimpl: Command, path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    # The number of the page inside, which is 0 in a sound file.
+    data[data.index(b"a:1") + len(b"a:1") + BUCKET_HEADER.size] = 1
+    path.write_bytes(data)
+    done = refimpl("bolt", "dump", str(path))
+    assert done.status == 1
+    assert done.err == f"refimpl: {path}: bucket b'a:1': it calls itself page 1\n"

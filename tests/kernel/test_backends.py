@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from refimpl.kernel import Registry
-from refimpl.kernel.backends import BackendPolicy, choose
+from refimpl.kernel import RegistrationError, Registry, assembled
+from refimpl.kernel.backends import BackendPolicy, check_words, choose
 from tests.kernel.plugins import kernel, plugin
 
 
@@ -48,3 +50,20 @@ def test_a_plugin_without_the_backend_asked_for_is_listed_and_skips_with_the_rea
     listed = kernel(plugin("A.a", backend="fake"), backends="real").boot()["A.a"]
     assert listed.status == "skip"
     assert str(listed.error) == "there is no real backend of A.a (there is: fake): skip plugin"
+
+
+@pytest.mark.parametrize("policy", [BackendPolicy("strnge"), BackendPolicy("auto", {"A.a": "strnge"})])
+def test_a_backend_that_no_plugin_has_is_refused_with_those_that_there_are(policy: BackendPolicy) -> None:
+    registry = Registry([plugin("A.a", backend="strange"), plugin("B.b")])
+    with pytest.raises(RegistrationError, match=r'"strnge" \(there are: fake, real, strange, and auto\)'):
+        check_words(registry, policy)
+    check_words(registry, BackendPolicy("strange", {"B.b": "auto", "A.a": "real"}))
+
+
+def test_a_word_that_is_no_backend_assembles_nothing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RegistrationError, match="bogus"),
+        assembled(root=tmp_path / "root", state=tmp_path / "state", backends="bogus"),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

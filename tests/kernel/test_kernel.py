@@ -12,7 +12,7 @@ from refimpl.contract.errors import InvalidArgument, NotFound, Unknown
 from refimpl.contract.times import SystemClock
 from refimpl.contract.types import Platform
 from refimpl.kernel import ConfigError, Configuration, InitContext, Plugin, RequiredPluginError, SkipPlugin
-from refimpl.kernel.config import GRPCConfig, RefimplConfig, Section
+from refimpl.kernel.config import GRPCConfig, RefimplConfig, Section, StreamProcessor
 from refimpl.kernel.kernel import machine_platform
 from tests.kernel.plugins import failing, kernel, plugin
 
@@ -67,6 +67,12 @@ def test_the_addresses_are_handed_over() -> None:
 def test_timeouts_are_handed_over_in_seconds() -> None:
     given = context_of(configuration=Configuration(timeouts={"io.containerd.timeout.bolt.open": "500ms"}))
     assert given.timeouts == {"io.containerd.timeout.bolt.open": 0.5}
+
+
+def test_stream_processors_are_handed_over_in_the_order_of_the_file() -> None:
+    processors = {"b": StreamProcessor(["x"], "y", "cat"), "a": StreamProcessor(["y"], "z", "cat")}
+    given = context_of(configuration=Configuration(stream_processors=processors))
+    assert list(given.stream_processors.items()) == list(processors.items())
 
 
 def test_a_plugin_without_a_section_gets_its_defaults() -> None:

@@ -17,7 +17,7 @@ from refimpl.linux.mounter import KernelMounter
 
 
 def _mounter(resources: Resources) -> KernelMounter:
-    directory = resources.get(TemporaryMounts).directory
+    directory = resources.get(TemporaryMounts, backend="real").directory
     return KernelMounter(Path(directory) if directory else None)
 
 
