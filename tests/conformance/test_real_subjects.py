@@ -47,7 +47,7 @@ def test_a_restart_keeps_the_disk_and_the_end_leaves_nothing(short_tmp: Path) ->
         writer = subject.content.writer(CTX, "half")
         writer.write(b"hello")
         writer.close()
-        mounts = subject.snapshotter("overlayfs").prepare(CTX, "work")
+        mounts = subject.snapshotter("overlayfs").prepare(CTX, "work", labels={"containerd.io/gc.root": "tests"})
         assert subject.mounter is not None
         with subject.mounter.mounted(CTX, mounts) as tree:
             tree.write("/motd", b"hello")
