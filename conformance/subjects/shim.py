@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from conformance.recorder import Recorder
 from conformance.shim.bundle import make_rootfs
@@ -23,12 +25,13 @@ class ShimSubject(Subject):
     Args:
         spec: as on the command line.
         binary: the file.
+        like: names of shims whose own clauses bind this one as well, because it says that it behaves as they do.
     """
 
-    def __init__(self, spec: str, binary: Path) -> None:
+    def __init__(self, spec: str, binary: Path, like: Sequence[str] = ()) -> None:
         super().__init__(spec)
         self.binary = binary
-        self.types = frozenset({binary.name})
+        self.types = frozenset({binary.name, *like})
         self.only_areas = frozenset({"shim"})
         self._top: Path | None = None
         self._rootfs: Path | None = None
@@ -75,7 +78,7 @@ class ShimSubject(Subject):
             words.add("root")
             if shutil.which("setpriv") is not None:
                 words.add("two-uids")
-            if self._rootfs is not None and any(name in self.binary.name for name in _OCI_RUNTIMES):
+            if self._rootfs is not None and any(name in type for name in _OCI_RUNTIMES for type in self.types):
                 words |= {"oci", "runc"}
         return frozenset(words)
 
@@ -100,12 +103,15 @@ def _version(text: str) -> str:
 
 
 def shim(spec: str) -> ShimSubject:
-    """The subject for ``shim:PATH``.
+    """The subject for ``shim:PATH[?like=NAME]``.
 
     Raises:
-        SubjectError: no path, or no absolute one.
+        SubjectError: no path, or no absolute one; another question than ``like``.
     """
-    path = Path(spec.removeprefix("shim:"))
-    if not path.is_absolute():
+    file, _, question = spec.removeprefix("shim:").partition("?")
+    asked = parse_qs(question)
+    if not Path(file).is_absolute():
         raise SubjectError(f"{spec!r}: expected shim:/path/of/containerd-shim-NAME-VERSION")
-    return ShimSubject(spec, path)
+    if question and set(asked) != {"like"}:
+        raise SubjectError(f"{spec!r}: after the path only ?like=containerd-shim-NAME-VERSION can stand")
+    return ShimSubject(spec, Path(file), asked.get("like", ()))

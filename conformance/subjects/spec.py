@@ -16,7 +16,8 @@ unix:///path.sock             a daemon that runs already
 snapshotter+unix:///p.sock[?id=NAME]   a snapshotter proxy plugin alone
 content+unix:///p.sock        a content store proxy plugin alone
 diff+unix:///p.sock?daemon=/c.sock     a differ proxy plugin alone, on the content of the daemon at c.sock
-shim:/path/containerd-shim-x-v1        a shim binary alone, which the run plays containerd for
+shim:/path/containerd-shim-x-v1[?like=containerd-shim-runc-v2]
+                              a shim binary alone, which the run plays containerd for; another one's clauses bind it too
 python:package.module:factory a plugin object, or a conformance.author.PluginSubject, made by calling factory()"""
 
 

@@ -242,6 +242,14 @@ def test_a_command_line_is_read_as_go_does() -> None:
             stub.parse(wrong)
 
 
+def test_a_shim_may_say_that_it_behaves_like_another_one() -> None:
+    assert parse("shim:/x/containerd-shim-mine-v1").types == {"containerd-shim-mine-v1"}
+    both = parse("shim:/x/containerd-shim-mine-v1?like=containerd-shim-runc-v2")
+    assert both.types == {"containerd-shim-mine-v1", "containerd-shim-runc-v2"}
+    with pytest.raises(SubjectError, match=r"only [?]like="):
+        parse("shim:/x/containerd-shim-mine-v1?as=containerd-shim-runc-v2")
+
+
 @pytest.mark.parametrize("spec", ["shim:", "shim:relative/path"])
 def test_a_shim_is_named_by_an_absolute_path(spec: str) -> None:
     with pytest.raises(SubjectError, match="expected shim:/"):
