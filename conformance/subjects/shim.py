@@ -78,7 +78,7 @@ class ShimSubject(Subject):
             words.add("root")
             if shutil.which("setpriv") is not None:
                 words.add("two-uids")
-            if self._rootfs is not None and any(name in type for name in _OCI_RUNTIMES for type in self.types):
+            if self._rootfs is not None and any(name in type for name in _OCI_RUNTIMES for type in self.types or ()):
                 words |= {"oci", "runc"}
         return frozenset(words)
 
