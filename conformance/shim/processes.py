@@ -8,6 +8,8 @@ import signal
 from itertools import pairwise
 from pathlib import Path
 
+from refimpl.linux.mountinfo import mounted
+
 
 def stat(pid: int) -> list[str]:
     """The fields of ``/proc/PID/stat`` after the name, the first being the state; empty without the process."""
@@ -76,6 +78,5 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 def mounts_below(top: Path) -> list[str]:
     """Mount points below a directory, deepest first."""
-    table = Path("/proc/self/mounts").read_text()
-    points = [line.split()[1].encode().decode("unicode_escape") for line in table.splitlines()]
+    points = [mount.point for mount in mounted()]
     return sorted((point for point in points if point.startswith(f"{top}/")), key=len, reverse=True)

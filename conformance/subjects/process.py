@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.shim.processes import mounts_below
 from conformance.subjects.base import SubjectError
 from refimpl.linux import removal
 
@@ -149,7 +150,7 @@ class DaemonProcess:
 
 def remove_tree(top: Path) -> None:
     """Unmount all that is mounted below a directory, and remove the directory; what cannot be removed stays."""
-    for target in _mounts_below(top):
+    for target in mounts_below(top):
         subprocess.run(["umount", "-l", target], check=False, capture_output=True)
     parent = os.open(top.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -177,13 +178,6 @@ def _accepts(address: Path) -> bool:
         except OSError:
             return False
         return True
-
-
-def _mounts_below(top: Path) -> list[str]:
-    """Mount points below a directory, deepest first."""
-    with open("/proc/self/mounts") as table:
-        points = [line.split()[1].encode().decode("unicode_escape") for line in table]
-    return sorted((p for p in points if p.startswith(f"{top}{os.sep}")), key=len, reverse=True)
 
 
 def refimpl_command(backends: str) -> Command:

@@ -34,6 +34,7 @@ from refimpl.contract.mounts import Mount
 from refimpl.contract.runtimes import IO, Exit, ProcessState, Status
 from refimpl.contract.tasks import CreateTask, TaskService
 from refimpl.contract.types import TypedAny
+from refimpl.linux.mountinfo import mounted
 
 T = TypeVar("T")
 
@@ -502,6 +503,5 @@ def shim_of(namespace: str, id: str) -> list[int]:
 
 def mounts_below(folder: Path) -> list[str]:
     """The mount points in a directory of this host, in the order of mounting; a point appears once for each mount."""
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    points = [line.split()[1].encode().decode("unicode_escape") for line in lines]
+    points = [mount.point for mount in mounted()]
     return [point for point in points if point == str(folder) or point.startswith(f"{folder}/")]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import struct
 import tempfile
-from pathlib import Path
+
+from refimpl.linux.mountinfo import Mounted, mounted
 
 _DT_UNKNOWN = 0
 _DIRENT = struct.Struct("=QqHB")  # inode, offset, length of the entry, type; then the name
@@ -55,31 +55,20 @@ def filesystem_type(path: str) -> str:
     Raises:
         OSError: there is no such path.
     """
-    return _mount_of(path)[0]
+    return mount_of(path).type
 
 
-def mounted_source(path: str) -> tuple[str, str, str]:
-    """Mount point, type and source of the mount that a path is on.
+def mount_of(path: str) -> Mounted:
+    """The mount that a path is on.
 
     Raises:
         OSError: there is no such path.
     """
-    type, point, source = _mount_of(path)
-    return point, type, source
-
-
-def _mount_of(path: str) -> tuple[str, str, str]:
     real = os.path.realpath(path, strict=True)
-    found = ("", "", "")
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        before, _, after = line.partition(b" - ")
-        point = _unescaped(before.split(b" ")[4])
+    found = Mounted("", "", "")
+    for each in mounted():
         # Later lines lie above earlier ones, and a longer mount point is nearer.
-        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(found[1]):
-            type, source = map(_unescaped, after.split(b" ")[:2])
-            found = (type, point, source)
+        inside = real == each.point or real.startswith(each.point.rstrip("/") + "/")
+        if inside and len(each.point) >= len(found.point):
+            found = each
     return found
-
-
-def _unescaped(field: bytes) -> str:
-    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), field))

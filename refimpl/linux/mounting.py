@@ -14,16 +14,15 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from refimpl.contract.errors import Unknown
 from refimpl.contract.mount_options import PAGE_SIZE, MountOptions, parse_options, shorten_lower_directories
 from refimpl.contract.mounts import Mount
 from refimpl.linux.loop import attached
 from refimpl.linux.mount import FLAGS, mount, unmount, unshare_working_directory
+from refimpl.linux.mountinfo import mounted
 
 _BUSY_ATTEMPTS, _BUSY_PAUSE = 50, 0.05  # seconds (MNT-022)
-_TABLE = Path("/proc/self/mountinfo")
 
 
 def mount_all(mounts: Sequence[Mount], target: str) -> None:
@@ -155,7 +154,7 @@ def _unmount_one(target: str) -> bool:
 def _unmount_below(target: str) -> bool:
     """Undo one mount below the target, the last made of those that are not busy; whether one was."""
     top = _place(target)
-    below = [point for point, _ in _table() if point.startswith(top + "/")]
+    below = [point for point, _, _ in mounted() if point.startswith(top + "/")]
     for point in reversed(below):
         with suppress(OSError):
             unmount(point)
@@ -166,7 +165,7 @@ def _unmount_below(target: str) -> bool:
 def _let_helper_unmount(target: str) -> None:
     """Give a FUSE file system's own program the first try (MNT-023)."""
     top = _place(target)
-    kinds = [kind for point, kind in _table() if point == top]
+    kinds = [kind for point, kind, _ in mounted() if point == top]
     if not kinds or not (kinds[-1] == "fuse" or kinds[-1].startswith("fuse.")):
         return
     for program in ("fusermount3", "fusermount"):
@@ -178,25 +177,10 @@ def _let_helper_unmount(target: str) -> None:
 def mount_points(below: str) -> list[str]:
     """The mount points in a directory, and itself if it is one, in the order of mounting; one for each mount."""
     top = _place(below)
-    return [point for point, _ in _table() if point == top or point.startswith(top.rstrip("/") + "/")]
+    return [point for point, _, _ in mounted() if point == top or point.startswith(top.rstrip("/") + "/")]
 
 
 def _place(target: str) -> str:
     """The path by which the mount table knows a target. The target itself is not looked at: its server may be dead."""
     folder, name = os.path.split(os.path.abspath(target))
     return os.path.join(os.path.realpath(folder), name)
-
-
-def _table() -> list[tuple[str, str]]:
-    """What is mounted in this mount namespace: mount point and type of file system."""
-    found = []
-    for line in _TABLE.read_bytes().decode(errors="surrogateescape").splitlines():
-        words = line.split(" ")
-        found.append((_unescaped(words[4]), words[words.index("-", 6) + 1]))
-    return found
-
-
-def _unescaped(word: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        word = word.replace(code, character)
-    return word

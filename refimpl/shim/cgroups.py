@@ -75,9 +75,10 @@ def existing(path: str) -> list[str]:
 def _mounts() -> dict[str, tuple[str, str]]:
     """Mount point, and the cgroup that is mounted there, of each controller; of version 2 under ``""``."""
     found: dict[str, tuple[str, str]] = {}
-    with open(f"{PROC}/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    # Lines end at a newline only, and words at a blank: a mount point may hold whatever else Python takes for one.
+    with open(f"{PROC}/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
-            words = line.split()
+            words = line.rstrip("\n").split(" ")
             dash = words.index("-", 6)
             kind, options = words[dash + 1], words[-1].split(",")
             if kind == "cgroup2":

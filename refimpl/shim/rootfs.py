@@ -57,6 +57,7 @@ def _mounted(target: str) -> bool:
     top = os.path.realpath(target)
     for word, code in (("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012")):
         top = top.replace(word, code)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+    # Lines end at a newline only: a mount point of somebody else's may hold whatever else ends a line in Python.
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
         points = [line.split(" ", 5)[4] for line in table]
     return any(point == top or point.startswith(f"{top}/") for point in points)

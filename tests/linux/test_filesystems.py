@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refimpl.linux.filesystems import filesystem_type, mounted_source, supports_d_type
+from refimpl.linux.filesystems import filesystem_type, mount_of, supports_d_type
 from refimpl.linux.userns import in_user_namespace
 
 
@@ -30,8 +30,8 @@ def test_the_nearest_mount_above_a_path_is_its_file_system(mounted: Path, tmp_pa
     (tmp_path / "link").symlink_to(mounted / "inner")
 
     for path in (mounted, mounted / "inner", tmp_path / "link"):
-        assert mounted_source(str(path)) == (str(mounted), "tmpfs", "h e r e")
-    assert mounted_source(str(tmp_path))[0] != str(mounted)
+        assert mount_of(str(path)) == (str(mounted), "tmpfs", "h e r e")
+    assert mount_of(str(tmp_path))[0] != str(mounted)
 
 
 def test_known_file_systems() -> None:

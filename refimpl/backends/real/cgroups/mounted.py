@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refimpl.contract.errors import Unknown
+from refimpl.linux.mountinfo import unescaped
 
 V1_CONTROLLERS = frozenset({"blkio", "cpu", "cpuacct", "hugetlb", "memory", "pids", "rdma"})
 """Those with numbers to show."""
@@ -44,10 +45,12 @@ def hierarchies(table: str) -> dict[str, Hierarchy]:
         table: text of /proc/self/mountinfo.
     """
     found: dict[str, Hierarchy] = {}
-    for line in table.splitlines():
+    # Mount points of any users may be in it, with whatever else ends a line of text.
+    for line in filter(None, table.split("\n")):
         before, _, after = line.partition(" - ")
-        fields, (kind, _, options) = before.split(), after.split(" ", 2)
-        hierarchy = Hierarchy(Path(_plain(fields[4])), _plain(fields[3]))
+        root, point = (unescaped(os.fsencode(field)) for field in before.split(" ")[3:5])
+        kind, _, options = after.split(" ", 2)
+        hierarchy = Hierarchy(Path(point), root)
         if kind == "cgroup2":
             found.setdefault(_UNIFIED, hierarchy)
         elif kind == "cgroup":
@@ -63,7 +66,7 @@ def groups(table: str) -> dict[str, str]:
         table: text of /proc/PID/cgroup.
     """
     found: dict[str, str] = {}
-    for line in table.splitlines():
+    for line in filter(None, table.split("\n")):
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             found[controller] = path
@@ -85,11 +88,7 @@ def v1_directories(pid: int) -> Mapping[str, Path]:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        # Not as text: that would make newlines of carriage returns.
+        return os.fsdecode(Path(path).read_bytes())
     except OSError as error:
         raise Unknown(f"open {path}: {(error.strerror or '').lower()}") from error
-
-
-def _plain(field: str) -> str:
-    """The kernel writes blanks and backslashes of a path as octal escapes."""
-    return field.encode("latin-1", "surrogateescape").decode("unicode_escape") if "\\" in field else field

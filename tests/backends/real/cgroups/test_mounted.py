@@ -42,6 +42,11 @@ def test_each_controller_is_in_the_hierarchy_that_is_mounted_with_it() -> None:
     }
 
 
+@pytest.mark.parametrize("odd", ["a\rb", "a\fb", "a\x85b", "\u65e5\\040\u672c", "\udcff\\011"])
+def test_a_strange_mount_point_of_others_hinders_nobody(odd: str) -> None:
+    assert hierarchies(f"35 22 0:40 / /mnt/{odd} rw - tmpfs tmpfs rw\n{HYBRID}") == hierarchies(HYBRID)
+
+
 def test_each_controller_has_its_own_group() -> None:
     found = groups(OWN)
 
@@ -53,6 +58,7 @@ def test_each_controller_has_its_own_group() -> None:
         "cpuacct": "/a:b",
         "": "/user.slice",
     }
+    assert groups("0::/a\rb\x85c\n") == {"": "/a\rb\x85c"}
 
 
 @pytest.mark.parametrize(
