@@ -50,20 +50,25 @@ def serve_plugin(
     its methods (refimpl.contract.snapshots.Snapshotter, content.ContentStore, diff.Differ). containerd 1.6 takes
     snapshotters and content stores; differs are for refimpl, and for containerd from 2.x on.
     """
-    made: AbstractContextManager[object]
-    if plugin.startswith(_OURS):
-        if root is None:
-            raise fail("--root: in which directory does the plugin keep its files?", 2)
-        directory = root.absolute()
-        made = built_in(plugin, backends=backends, root=directory, state=directory / "state", host=host)
-        name = f"refimpl-{plugin.rpartition('.')[2]}"
-    else:
-        made, name = _made(plugin), plugin.rpartition(":")[2]
     try:
-        with one_line_errors(), made as served:
-            _serve(served, address, name)
+        # The whole of it: with the working directory gone, already a relative path cannot be used.
+        with one_line_errors():
+            made, name = _made(plugin, root, host, backends)
+            with made as served:
+                _serve(served, address, name)
     except (PluginObjectError, ListenError, SkipPlugin) as error:
         raise fail(str(error)) from error
+
+
+def _made(plugin: str, root: Path | None, host: str, backends: str) -> tuple[AbstractContextManager[object], str]:
+    """The plugin, closed on leaving, and its name for containerd's configuration."""
+    if not plugin.startswith(_OURS):
+        return _made_by_factory(plugin), plugin.rpartition(":")[2]
+    if root is None:
+        raise fail("--root: in which directory does the plugin keep its files?", 2)
+    directory = root.absolute()
+    made = built_in(plugin, backends=backends, root=directory, state=directory / "state", host=host)
+    return made, f"refimpl-{plugin.rpartition('.')[2]}"
 
 
 def _serve(plugin: object, address: Path, name: str) -> None:
@@ -77,7 +82,7 @@ def _serve(plugin: object, address: Path, name: str) -> None:
         stop.wait()
 
 
-def _made(factory: str) -> AbstractContextManager[object]:
+def _made_by_factory(factory: str) -> AbstractContextManager[object]:
     """What a factory makes, closed on leaving if it can be."""
     module, _, name = factory.partition(":")
     if not module or not name:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from refimpl.api.status import text_of
+
 TRACE = 5
 """Below debug; Python has no word for it."""
 
@@ -82,7 +84,8 @@ class JSONFormatter(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> dict[str, str]:
-    return {key: str(value) for key, value in getattr(record, "fields", {}).items()}
+    fields = getattr(record, "fields", {}).items()
+    return {key: text_of(value) if isinstance(value, BaseException) else str(value) for key, value in fields}
 
 
 def _level(record: logging.LogRecord) -> str:

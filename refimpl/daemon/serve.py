@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refimpl.api.status import text_of
 from refimpl.contract.mounts import ClientMounts, TemporaryMounts
 from refimpl.contract.times import Clock
 from refimpl.daemon import directories, notify, plugin_dir, process
@@ -94,7 +95,7 @@ def serve(options: Options) -> int:
     except Stopped:
         return _refuse("context canceled")
     except REFUSALS as error:
-        return _refuse(str(error))
+        return _refuse(text_of(error))
     finally:
         if daemon is not None:
             daemon.stop()

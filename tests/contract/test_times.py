@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refimpl.contract.times import SECOND, ZERO_TIME, parse_rfc3339
+from refimpl.contract.times import SECOND, ZERO_TIME, format_rfc3339, parse_rfc3339
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,24 @@ def test_an_instant_is_read_to_the_nanosecond(text: str, expected: int) -> None:
 def test_what_is_no_rfc_3339_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an RFC 3339 time"):
         parse_rfc3339(text)
+
+
+@pytest.mark.parametrize(
+    "instant,expected",
+    [
+        (0, "1970-01-01T00:00:00Z"),
+        (ZERO_TIME, "0001-01-01T00:00:00Z"),
+        (1_682_942_400 * SECOND + SECOND // 2, "2023-05-01T12:00:00.5Z"),
+        (1_682_942_400 * SECOND + 1, "2023-05-01T12:00:00.000000001Z"),
+        (-1, "1969-12-31T23:59:59.999999999Z"),
+        (253_402_300_799 * SECOND, "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_an_instant_is_written_with_the_digits_it_has(instant: int, expected: str) -> None:
+    assert format_rfc3339(instant) == expected
+    assert parse_rfc3339(expected) == instant
+
+
+def test_an_instant_of_the_year_10000_is_refused() -> None:
+    with pytest.raises(OverflowError):
+        format_rfc3339(253_402_300_800 * SECOND)

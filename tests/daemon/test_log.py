@@ -57,6 +57,10 @@ def test_json_is_an_object_for_each_line() -> None:
     assert logged["time"].startswith(time.strftime("%Y-"))
 
 
+def test_an_error_of_the_system_is_told_as_to_clients() -> None:
+    assert 'error="/x: read-only file system"' in lines(fields={"error": OSError(30, "Read-only file system", "/x")})
+
+
 @pytest.mark.parametrize("level", ["warn", "WARN", "warning", "error", "fatal", "panic"])
 def test_a_higher_level_says_less(level: str) -> None:
     assert lines(level) == ""

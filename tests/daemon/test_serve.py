@@ -13,6 +13,7 @@ import pytest
 from refimpl.client import Client
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import Unavailable
+from refimpl.contract.mounts import TemporaryMounts
 from refimpl.daemon.serve import Daemon
 from refimpl.kernel import Configuration
 from tests.daemon.running import WAIT, answers, refused, serving, spawned
@@ -79,6 +80,22 @@ def test_a_second_daemon_on_the_socket_of_a_running_one_is_refused(short: Path) 
         assert "another daemon answers there" in said.splitlines()[-1]
         with Client(str(running.socket)) as client:
             assert client.health()
+
+
+def test_what_the_system_refuses_is_told_without_pythons_numbers(short: Path) -> None:
+    status, said = refused(short, "--root", str(short / ("x" * 300)))
+    assert status == 1
+    assert said.splitlines()[-1].startswith("refimpl: ")
+    assert said.splitlines()[-1].endswith(": file name too long")
+    assert "Errno" not in said
+
+
+def test_a_backend_that_no_plugin_has_ends_the_start(short: Path) -> None:
+    status, said = refused(short, "--backends", "reel")
+    assert (status, said.splitlines()[-1]) == (
+        1,
+        'refimpl: no plugin has a backend "reel" (there are: fake, real, and auto)',
+    )
 
 
 def test_signals_that_do_not_stop(short: Path) -> None:
@@ -185,6 +202,15 @@ def test_a_user_without_rights_needs_no_directories_for_fakes(short: Path) -> No
     assert not Daemon(Configuration(), "fake")._keeps_state()
     assert Daemon(Configuration(), "auto")._keeps_state()
     assert Daemon(Configuration(root=str(short)), "fake")._keeps_state()
+
+
+def test_temporary_mounts_are_made_where_the_next_start_looks_for_them(short: Path) -> None:
+    daemon = Daemon(Configuration(root=str(short / "r"), state=str(short / "s")), "fake")
+    daemon.boot()
+    try:
+        assert daemon.world[TemporaryMounts] == TemporaryMounts(str(short / "r/tmpmounts"))
+    finally:
+        daemon.stop()
 
 
 def test_the_start_imports_nothing_that_it_does_not_need(short: Path) -> None:

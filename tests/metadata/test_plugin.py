@@ -16,10 +16,10 @@ from refimpl.backends.fake.kv import MemoryStoreFactory
 from refimpl.contract.containers import ContainerStore
 from refimpl.contract.content import ContentStore
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument, NotFound
+from refimpl.contract.errors import InvalidArgument, NotFound, Unavailable, Unknown
 from refimpl.contract.gc import Collector
 from refimpl.contract.images import Image, ImageStore
-from refimpl.contract.kv import StoreFactory
+from refimpl.contract.kv import Store, StoreFactory
 from refimpl.contract.leases import LeaseManager
 from refimpl.contract.namespaces import NamespaceStore
 from refimpl.contract.types import Descriptor
@@ -48,13 +48,16 @@ def _booted(
     root: Path,
     *registrations: Registration,
     section: Mapping[str, Any] | None = None,
-    factory: MemoryStoreFactory | None = None,
+    factory: StoreFactory | None = None,
+    timeouts: Mapping[str, str] | None = None,
 ) -> Iterator[PluginSet]:
     kernel = Kernel(
         [*registrations, *metadata_plugin.refimpl_registrations()],
         root=root,
         state=root,
-        configuration=Configuration(plugins={URI: Section(section)} if section is not None else {}),
+        configuration=Configuration(
+            plugins={URI: Section(section)} if section is not None else {}, timeouts=dict(timeouts or {})
+        ),
         clock=FakeClock(),
         resources={StoreFactory: factory or MemoryStoreFactory()},
     )
@@ -145,6 +148,29 @@ def test_without_a_content_store_it_fails_with_the_stores_error(tmp_path: Path) 
 def test_without_any_snapshotter_type_it_fails(tmp_path: Path) -> None:
     with _booted(tmp_path, CONTENT) as plugins:
         assert isinstance(plugins[URI].error, NotFound)
+
+
+class HeldStoreFactory:
+    """Opens nothing: somebody else holds every database. ``patience`` is how long one was to wait, in seconds."""
+
+    def __init__(self) -> None:
+        self.patience: float | None = None
+
+    def open(self, path: Path, *, timeout: float = 0.0) -> Store:
+        self.patience = timeout
+        raise Unavailable("held")
+
+
+@pytest.mark.parametrize("timeouts,patience", [({}, 0.0), ({"io.containerd.timeout.bolt.open": "500ms"}, 0.5)])
+def test_who_has_waited_long_enough_for_the_database_fails_as_containerd_does(
+    tmp_path: Path, timeouts: Mapping[str, str], patience: float
+) -> None:
+    factory = HeldStoreFactory()
+    with _booted(tmp_path, CONTENT, _snapshotter("native"), factory=factory, timeouts=timeouts) as plugins:
+        error = plugins[URI].error
+        assert factory.patience == patience
+        assert isinstance(error, Unknown)
+        assert str(error) == "timeout"
 
 
 def test_records_survive_a_restart(tmp_path: Path) -> None:

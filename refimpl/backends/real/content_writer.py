@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from refimpl.backends.real.content_ingest import IngestDirectory
@@ -118,7 +119,9 @@ class FileWriter:
             return
         try:
             os.fsync(self._file)
-            self._ingest.updated(self._status.updated_at)
+            # Without it the data's own time counts, and on a full disk that must not hide what the caller was told.
+            with suppress(OSError):
+                self._ingest.updated(self._status.updated_at)
         finally:
             self._end(remove=False)
 

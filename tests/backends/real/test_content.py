@@ -228,6 +228,18 @@ def test_a_write_that_the_disk_refuses_keeps_what_was_taken_and_lets_go(store: F
     assert (resumed.status().offset, resumed.digest()) == (5, digest_of(b"abcde"))
 
 
+def test_a_disk_without_room_for_the_time_of_the_last_bytes_does_not_hide_what_else_happened(
+    store: FileContent, root: Path
+) -> None:
+    writer = store.writer(CTX, "ref")
+    writer.write(b"abc")
+    # In the place of the new file with the time, as little can be written as on a full disk.
+    (folder(root, "ref") / "updatedat.tmp").mkdir()
+    writer.close()
+    assert store.status(CTX, "ref").offset == 3
+    store.writer(CTX, "ref").close()
+
+
 def test_an_opening_that_fails_lets_go_of_the_ref(store: FileContent, root: Path) -> None:
     (root / "ingest").rmdir()
     (root / "ingest").write_text("in the way")

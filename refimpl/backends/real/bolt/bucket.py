@@ -13,6 +13,7 @@ from refimpl.backends.real.bolt.format import (
     MAX_VALUE_SIZE,
     InvalidDatabase,
 )
+from refimpl.backends.real.bolt.pages import Page
 from refimpl.backends.real.bolt.tree import Tree, inline_page
 from refimpl.contract.errors import AlreadyExists, InvalidArgument, NotFound
 from refimpl.contract.kv import MAX_KEY_SIZE
@@ -45,7 +46,7 @@ class BoltBucket:
         root, self._sequence = BUCKET_HEADER.unpack_from(header)
         if root and len(header) != BUCKET_HEADER.size:
             raise InvalidDatabase(f"bucket {name!r} has its tree at page {root}, and {len(header)} bytes of header")
-        inline = None if root else inline_page(header, BUCKET_HEADER.size, transaction.page_size)
+        inline = None if root else _inline_page(name, header, transaction.page_size)
         self.tree = Tree(transaction, root, inline)
         self._tx = transaction
         self._header = header
@@ -206,3 +207,11 @@ class BoltBucket:
     def _check_writable(self) -> None:
         self._check()
         self._tx.check_writable()
+
+
+def _inline_page(name: bytes, header: bytes, page_size: int) -> Page:
+    try:
+        return inline_page(header, BUCKET_HEADER.size, page_size)
+    except InvalidDatabase as error:
+        # An inline page has no number of its own to be found by.
+        raise InvalidDatabase(f"bucket {name!r}: {error.reason}") from error

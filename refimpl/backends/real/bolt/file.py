@@ -12,6 +12,8 @@ import mmap
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from refimpl.contract.errors import Unavailable
@@ -96,18 +98,30 @@ class File:
     def write(self, data: bytes, offset: int) -> None:
         """Write all of ``data`` at an offset; on the disk after ``sync``."""
         view = memoryview(data)
-        while view:
-            done = os.pwrite(self._fd, view, offset)
-            view, offset = view[done:], offset + done
+        with self._named_errors():
+            while view:
+                done = os.pwrite(self._fd, view, offset)
+                view, offset = view[done:], offset + done
 
     def grow(self, size: int) -> None:
         """Make the file longer, and be sure of it."""
-        os.ftruncate(self._fd, size)
-        os.fsync(self._fd)
+        with self._named_errors():
+            os.ftruncate(self._fd, size)
+            os.fsync(self._fd)
 
     def sync(self) -> None:
         """Return when everything written is on the disk (fdatasync(2))."""
-        os.fdatasync(self._fd)
+        with self._named_errors():
+            os.fdatasync(self._fd)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Say which file it was: a full disk is told to clients, and a daemon has several databases."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self.path)
+            raise
 
     def sync_name(self) -> None:
         """Return when the file's name is on the disk: that of a new file could be lost with all that is in it."""

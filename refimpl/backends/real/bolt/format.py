@@ -71,9 +71,10 @@ class InvalidDatabase(Unknown):
     Args:
         message: what is wrong.
         page: the page that is; None where the message says it all.
+        bare: as of any kind, for who writes something in front of the text of an error.
     """
 
-    def __init__(self, message: str, page: int | None = None) -> None:
+    def __init__(self, message: str = "", page: int | None = None, *, bare: bool = True) -> None:
         self.reason = message
         self.page = page
-        super().__init__(message if page is None else f"page {page}: {message}")
+        super().__init__(message if page is None else f"page {page}: {message}", bare=bare)

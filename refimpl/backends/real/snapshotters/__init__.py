@@ -13,13 +13,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from refimpl.api.status import text_of
 from refimpl.backends.real.snapshotters import absent
 from refimpl.backends.real.snapshotters.native import NativeLayers
 from refimpl.backends.real.snapshotters.overlay import OverlayLayers
+from refimpl.contract.errors import Unknown
 from refimpl.contract.kv import Store, StoreFactory
 from refimpl.kernel import InitContext, Registration, hookimpl
 from refimpl.snapshots.config import Config, DevmapperConfig, OverlayConfig
-from refimpl.snapshots.layered import LayeredSnapshotter, Layers
+from refimpl.snapshots.layered import LayeredSnapshotter, Layers, prefixed
 from refimpl.snapshots.store import RecordStore
 
 TYPE = "io.containerd.snapshotter.v1"
@@ -28,17 +30,24 @@ LOCK_SECONDS = 10.0
 """How long a call waits for another process that has the database: two daemons with one ``root_path`` (containerd: for
 ever)."""
 
+_OPENING = "failed to open database file"
+
 
 def database(factory: StoreFactory, root: Path) -> Store:
     """ROOT/metadata.db, readable by root alone (SNX-005).
 
     Raises:
         Unavailable: another process has it for ``LOCK_SECONDS`` on end.
+        Unknown: it is no database, or damaged, or the file cannot be had.
     """
     path = root / "metadata.db"
-    # An engine makes a database out of an empty file, and leaves the mode of the file alone.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    return factory.open(path, timeout=LOCK_SECONDS)
+    with prefixed(_OPENING):
+        try:
+            # An engine makes a database out of an empty file, and leaves the mode of the file alone.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            return factory.open(path, timeout=LOCK_SECONDS)
+        except OSError as error:
+            raise Unknown(f"open {text_of(error)}") from error
 
 
 def _snapshotter(ic: InitContext, root: Path, layers: Layers) -> LayeredSnapshotter:

@@ -15,7 +15,7 @@ from pathlib import Path
 from refimpl.contract.errors import Unknown
 from refimpl.contract.quoting import quoted
 from refimpl.kernel import InitContext, SkipPlugin
-from refimpl.linux.filesystems import mounted_source
+from refimpl.linux.filesystems import mount_of
 from refimpl.snapshots.config import check_fs_type, check_size
 
 _SECONDS = 10.0
@@ -99,7 +99,7 @@ def btrfs(ic: InitContext) -> object:
         pass
     except OSError as error:
         raise Unknown(f"mkdir {root}: {(error.strerror or '').lower()}") from error
-    _, type, _ = mounted_source(root)
+    type = mount_of(root).type
     if type != "btrfs":
         raise SkipPlugin(f"path {root} ({type}) must be a btrfs filesystem to be used with the btrfs snapshotter")
     raise _unsupported("btrfs")
@@ -147,7 +147,7 @@ def zfs(ic: InitContext) -> object:
     """
     root = _root(ic)
     try:
-        point, type, _ = mounted_source(root)
+        point, type, _ = mount_of(root)
     except OSError:
         point, type = "", ""
     if type != "zfs" or point != os.path.realpath(root):

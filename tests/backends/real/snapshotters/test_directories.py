@@ -8,15 +8,17 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from refimpl.backends.real import snapshotters
+from refimpl.backends.real.bolt import InvalidDatabase
+from refimpl.backends.real.bolt.meta import choose
 from refimpl.backends.real.snapshotters.directories import Directories
 from refimpl.contract.context import CallContext, CancelToken
-from refimpl.contract.errors import AlreadyExists, Canceled, NotFound, Unavailable, Unimplemented
+from refimpl.contract.errors import AlreadyExists, Canceled, NotFound, Unavailable, Unimplemented, Unknown
 from refimpl.contract.snapshots import Kind, Usage
 from tests.backends.real.snapshotters.bench import CTX, LAYERS, Bench
 
@@ -78,6 +80,43 @@ def test_a_database_that_another_process_has_is_waited_for_a_while(
             bench.snapshotter.prepare(CTX, "a")
         assert bench.entries() == []
     assert bench.snapshotter.prepare(CTX, "a")
+
+
+@pytest.mark.parametrize(
+    "spoil,said",
+    [
+        (lambda path: path.write_bytes(b"text" * 3000), "invalid database"),
+        (Path.mkdir, "open {path}: is a directory"),
+        (lambda path: path.symlink_to("nowhere/metadata.db"), "open {path}: no such file or directory"),
+    ],
+)
+def test_what_is_no_database_is_refused_in_containerds_words_until_it_is_gone(
+    bench: Bench, spoil: Callable[[Path], object], said: str
+) -> None:
+    path = bench.root / "metadata.db"
+    spoil(path)
+    with pytest.raises(Unknown) as raised:
+        bench.snapshotter.prepare(CTX, "a")
+    assert str(raised.value) == "failed to open database file: " + said.format(path=path)
+    assert bench.entries() == []
+
+    path.rename(bench.root / "spoilt")
+    assert bench.snapshotter.prepare(CTX, "a")
+
+
+def test_damage_that_a_call_comes_upon_is_told_behind_what_was_being_done(bench: Bench) -> None:
+    bench.snapshotter.prepare(CTX, "a")
+    bench.snapshotter.close()
+    path = bench.root / "metadata.db"
+    data, size = bytearray(path.read_bytes()), os.sysconf("SC_PAGE_SIZE")
+    root = choose(lambda offset, length: bytes(data[offset : offset + length]), len(data), size).root
+    data[root * size + 8] ^= 0x40
+    path.write_bytes(data)
+
+    again = Bench(bench.name, bench.root)
+    with pytest.raises(InvalidDatabase, match=f"failed to remove: page {root}: invalid type"):
+        again.snapshotter.remove(CTX, "a")
+    again.snapshotter.close()
 
 
 def test_everything_is_found_again_by_the_next_one(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from refimpl.contract.mounts import Mount
 from refimpl.contract.snapshots import Cleaner, Info, Snapshotter
 from refimpl.kernel import Plugin, assembled
 from refimpl.kernel.config import Configuration, Section
+from refimpl.linux.mountinfo import Mounted
 from tests.acceptance.daemons import containerd, running
 from tests.backends.real.snapshotters.bench import CTX, LOG, Bench, snapshotter
 
@@ -152,7 +153,7 @@ def test_btrfs_makes_one_directory_and_not_two(tmp_path: Path) -> None:
     ],
 )
 def test_btrfs_goes_by_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type: str, text: str) -> None:
-    monkeypatch.setattr(absent, "mounted_source", lambda path: ("/", type, "/dev/x"))
+    monkeypatch.setattr(absent, "mount_of", lambda path: Mounted("/", type, "/dev/x"))
     with booted(tmp_path) as plugins:
         assert errors(plugins)["btrfs"] == text.format(tmp_path / "root" / f"{TYPE}.btrfs")
 
@@ -166,7 +167,7 @@ def test_zfs_goes_by_what_is_mounted_at_its_root(tmp_path: Path, monkeypatch: py
         (root, "fuse.zfs", skipped),
         (tmp_path, "zfs", skipped),
     ):
-        monkeypatch.setattr(absent, "mounted_source", lambda path, point=point, type=type: (str(point), type, "tank"))
+        monkeypatch.setattr(absent, "mount_of", lambda path, point=point, type=type: Mounted(str(point), type, "tank"))
         with booted(tmp_path, {"zfs": {"root_path": str(root)}}) as plugins:
             assert errors(plugins)["zfs"] == text
 
