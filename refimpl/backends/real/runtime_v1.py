@@ -37,7 +37,8 @@ class Config:
         shim: the shim's binary.
         runtime: the OCI runtime's binary.
         runtime_root: where that keeps its state.
-        no_shim: run the shim's code inside the daemon.
+        no_shim: run the shim's code inside the daemon. It is not offered, because its tasks would end with the daemon
+            and nobody would see them end: each create is refused (RT1-027).
         shim_debug: let the shim log more.
     """
 
@@ -51,8 +52,14 @@ class Config:
 def init(ic: InitContext) -> LinuxRuntime:
     """Make the runtime, with the tasks whose shims an earlier daemon has left running."""
     config = ic.config
+    if config.no_shim:
+        ic.log.warning("no_shim is not offered: tasks of this runtime are refused")
     settings = ShimSettings(
-        config.shim, ic.address, daemon_program(ic.root), runtime_root=config.runtime_root, debug=config.shim_debug
+        "" if config.no_shim else config.shim,
+        ic.address,
+        daemon_program(ic.root),
+        runtime_root=config.runtime_root,
+        debug=config.shim_debug,
     )
     containers = ic.get(METADATA).containers
 

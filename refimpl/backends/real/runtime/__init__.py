@@ -2,12 +2,13 @@
 
 ::
 
-    runtime_v2 (registration)            runtime_v1 (registration)
-      manager   tasks of all namespaces    linux_runtime    the same for the first runtime
-      loading   those of an earlier life   linux_loading
-      task      one of them                linux_task
-      shim      its process                linux_shim
+    runtime_v2 (registration)             runtime_v1 (registration)
+      manager   tasks of all namespaces     linux_runtime   the same, with those of an earlier life
+      loading   those of an earlier life
+      task      one of them                 linux_task
+      shim      its connection, its end     linux_shim      with its process
       binaries  where shims are found
       commands  start and delete
-               bundle, program, watcher, telling, translation: both of them
+      stuck     processes that do not end
+    both: bundle, program, watcher, telling, translation
 """

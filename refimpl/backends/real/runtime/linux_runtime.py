@@ -21,7 +21,7 @@ from refimpl.backends.real.runtime.shim import remove_bundle
 from refimpl.backends.real.runtime.telling import Teller
 from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import ContainerdError, NotFound, Unknown
+from refimpl.contract.errors import ContainerdError, NotFound, Unimplemented, Unknown
 from refimpl.contract.events import EventExchange
 from refimpl.contract.identifiers import validate_identifier
 from refimpl.contract.runtimes import CreateOptions, Exit, Task
@@ -87,6 +87,8 @@ class LinuxRuntime:
         namespace = ctx.require_namespace()
         # It becomes a path.
         validate_identifier(id)
+        if not self._settings.binary:
+            raise Unimplemented("tasks without a shim")
         runc = _runc_options(options.runtime_options)
         cgroup = _shim_cgroup(options.task_options)
         bundle = self.places.bundle(namespace, id)

@@ -54,7 +54,7 @@ class ShimSettings:
     """What shims of the first runtime are started with (RT1-003, RT1-006).
 
     Attributes:
-        binary: the shim, a path or a name on PATH.
+        binary: the shim, a path or a name on PATH; empty where none is to be started.
         address: path of the daemon's socket.
         program: a program that publishes events (``runtime.program``).
         runtime_root: where the OCI runtime keeps its state; empty for its default.

@@ -14,12 +14,13 @@ from refimpl.backends.real.runtime.binaries import ShimBinaries
 from refimpl.backends.real.runtime.bundle import Bundle, BundlePlaces
 from refimpl.backends.real.runtime.commands import Commands, Daemon
 from refimpl.backends.real.runtime.shim import Patience, Shim, remove_bundle, within
+from refimpl.backends.real.runtime.stuck import end_stuck
 from refimpl.backends.real.runtime.task import ShimTask
 from refimpl.backends.real.runtime.telling import Teller
 from refimpl.backends.real.runtime.translation import as_seen
 from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import ContainerdError, NotFound
+from refimpl.contract.errors import Canceled, ContainerdError, DeadlineExceeded, NotFound
 from refimpl.contract.events import EventExchange
 from refimpl.contract.identifiers import validate_identifier
 from refimpl.contract.runtimes import CreateOptions, Exit, Task
@@ -72,7 +73,7 @@ class ShimRuntime:
         try:
             task.create(ctx, options, packed)
         except BaseException as error:
-            self._undo(task)
+            self._undo(task, given_up=isinstance(error, Canceled | DeadlineExceeded))
             if isinstance(error, ContainerdError):
                 raise as_seen(error, "failed to create shim task: ") from error
             raise
@@ -97,14 +98,29 @@ class ShimRuntime:
         except ContainerdError as error:
             raise as_seen(error, "failed to resolve runtime path: ") from error
 
-    def _undo(self, task: ShimTask) -> None:
-        """After a Create that was refused: nothing of it stays, and nobody is told (SHM-057)."""
+    def _undo(self, task: ShimTask, *, given_up: bool) -> None:
+        """After a Create that failed: nothing of it stays, and nobody is told (SHM-057).
+
+        Args:
+            given_up: whether the shim may still be at it, so that it does not end when it is asked to.
+        """
         self._forget(task)
+        shim, ctx = task.shim, within(self._patience.cleanup, task.namespace)
+        pid = 0
         try:
-            task.take_back(within(self._patience.cleanup, task.namespace))
+            pid = shim.process(ctx) if given_up else 0
+            task.take_back(ctx)
         except ContainerdError as error:
             log.debug("failed to delete task", extra={"fields": {"id": task.id, "error": error}})
-        task.shim.shutdown()
+        shim.shutdown()
+        if pid and not self._serves_others(shim):
+            # Beside the caller, who has waited long enough.
+            arguments = (pid, shim.binary, task.id, self._patience.shutdown)
+            threading.Thread(target=end_stuck, args=arguments, name="refimpl-shim-stuck", daemon=True).start()
+
+    def _serves_others(self, shim: Shim) -> bool:
+        with self._lock:
+            return any(other.shim.address == shim.address for other in self._tasks.values())
 
     def shim(self, binary: str, bundle: Bundle) -> Shim:
         """A shim that is not started."""

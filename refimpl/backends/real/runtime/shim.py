@@ -78,11 +78,13 @@ class Shim:
 
     Attributes:
         bundle: where it works.
+        address: where it serves; empty before it does.
         cleaned: set when nothing is left to clean up, or when this daemon leaves it to the next one.
     """
 
     def __init__(self, commands: Commands, watcher: Watcher, patience: Patience, lost: Callable[[Exit], None]) -> None:
         self.bundle: Bundle = commands.bundle
+        self.address = ""
         self.cleaned = threading.Event()
         self._commands = commands
         self._watcher = watcher
@@ -137,6 +139,15 @@ class Shim:
             self.leave()
             raise
         return pid
+
+    @property
+    def binary(self) -> str:
+        """Path of its program."""
+        return self._commands.binary
+
+    def process(self, ctx: CallContext) -> int:
+        """The pid of the process that serves, as it says (SHM-051)."""
+        return self.call(ctx, "Connect", pb.ConnectRequest(id=self.bundle.id), pb.ConnectResponse).shim_pid
 
     def connect_task(self, ctx: CallContext) -> int:
         """The pid of the task's init, as the shim knows it (SHM-051, SHM-052)."""
@@ -219,6 +230,7 @@ class Shim:
             self._client = Client.connect(address, on_close=self._closed)
         except Unavailable as error:
             raise Unknown(error.message) from error
+        self.address = address
 
     def _closed(self) -> None:
         """The connection has ended. What waits for answers hears of it at once, so the rest is done elsewhere."""

@@ -19,9 +19,10 @@ from conformance.shim.bundle import make_rootfs, shell, spec
 from refimpl.api import cgroups_v1_pb2, linux_runc_pb2, runc_v1_pb2
 from refimpl.backends.real.runtime.bundle import BundlePlaces
 from refimpl.backends.real.runtime.linux_runtime import LinuxRuntime, OCIRuntime
-from refimpl.backends.real.runtime.linux_shim import ShimSettings, socket_path
+from refimpl.backends.real.runtime.linux_shim import LinuxShim, ShimSettings, socket_path
+from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument, NotFound, Unknown
+from refimpl.contract.errors import InvalidArgument, NotFound, Unimplemented, Unknown
 from refimpl.contract.mounts import Mount
 from refimpl.contract.runtimes import CreateOptions, Status, Task
 from refimpl.contract.types import TypedAny
@@ -217,7 +218,7 @@ def test_a_broken_bundle_is_kept_for_a_look_in_debug_mode(machine: Machine) -> N
     assert machine.left() == []
 
 
-@pytest.mark.parametrize("wrong", ["program", "mount", "shim", "runtime options", "task options", "id"])
+@pytest.mark.parametrize("wrong", ["program", "mount", "shim", "runtime options", "task options", "cgroup", "id"])
 def test_a_failed_create_leaves_nothing(machine: Machine, wrong: str) -> None:
     wish, id = machine.wish("c", ["/no/such"] if wrong == "program" else ["true"]), "c"
     of_second = TypedAny("containerd.runc.v1.Options", runc_v1_pb2.Options(binary_name="runc").SerializeToString())
@@ -230,6 +231,10 @@ def test_a_failed_create_leaves_nothing(machine: Machine, wrong: str) -> None:
         wish = replace(wish, runtime_options=of_second)
     elif wrong == "task options":
         wish = replace(wish, task_options=of_second)
+    elif wrong == "cgroup":
+        options = linux_runc_pb2.CreateOptions(shim_cgroup="/no/such/group")
+        packed = TypedAny("containerd.linux.runc.CreateOptions", options.SerializeToString())
+        wish = replace(wish, task_options=packed)
     elif wrong == "id":
         id = "../x"
 
@@ -240,6 +245,32 @@ def test_a_failed_create_leaves_nothing(machine: Machine, wrong: str) -> None:
     assert machine.runtime.tasks(machine.ctx) == []
     assert machine.topics() == []
     assert str(machine.top) not in Path("/proc/self/mounts").read_text()
+
+
+def test_without_a_shim_to_start_tasks_are_refused(machine: Machine) -> None:
+    machine.settings = replace(machine.settings, binary="")
+    machine.runtime = machine._runtime()
+
+    with pytest.raises(Unimplemented):
+        machine.create("c", ["true"])
+
+    assert machine.left() == []
+
+
+def test_a_shim_that_waits_for_a_create_that_never_comes_is_ended(machine: Machine) -> None:
+    bundle = machine.places.bundle(machine.namespace, "c")
+    bundle.make(machine.wish("c", ["true"]).spec.value)
+    watcher = Watcher()
+    shim = LinuxShim(machine.settings, bundle, watcher, lambda: None)
+    shim.start(None, "")
+    pid = machine.shim("c")
+    shim.leave()
+    watcher.close()
+
+    machine.restart()
+
+    assert machine.runtime.tasks(machine.ctx) == []
+    assert (machine.left(), runs(pid)) == ([], False)
 
 
 def test_options_of_the_record_name_the_oci_runtime_and_its_root(machine: Machine) -> None:
