@@ -28,8 +28,8 @@ SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 DAEMON = ("shim", "disk")
 """A daemon that starts shims, and whose directories can be looked into."""
 
-OWN = (*DAEMON, "config", "restart")
-"""The same, started by the check."""
+OWN = (*DAEMON, "config", "restart", "command")
+"""The same, as a process of its own that the check starts."""
 
 
 def soon(ctx: CallContext, seconds: float = 10.0) -> CallContext:

@@ -135,7 +135,7 @@ def test_a_paused_task_takes_nothing_new(box):
     assert (state.status, state.pid) == (Status.PAUSED, pid)
 
 
-@clause("TSK-070")
+@clause("TSK-070", needs={"runc", "cgroup-v1"})
 def test_the_processes_of_a_paused_task_are_paused(box):
     """Rejects: processes that seem to run, or die while they are frozen."""
     found = box(*LASTING)
