@@ -243,9 +243,9 @@ def test_a_command_line_is_read_as_go_does() -> None:
 
 
 def test_a_shim_may_say_that_it_behaves_like_another_one() -> None:
-    assert parse("shim:/x/containerd-shim-mine-v1").types == {"containerd-shim-mine-v1"}
+    assert parse("shim:/x/containerd-shim-mine-v1").types == frozenset({"containerd-shim-mine-v1"})
     both = parse("shim:/x/containerd-shim-mine-v1?like=containerd-shim-runc-v2")
-    assert both.types == {"containerd-shim-mine-v1", "containerd-shim-runc-v2"}
+    assert both.types == frozenset({"containerd-shim-mine-v1", "containerd-shim-runc-v2"})
     with pytest.raises(SubjectError, match=r"only [?]like="):
         parse("shim:/x/containerd-shim-mine-v1?as=containerd-shim-runc-v2")
 
