@@ -13,8 +13,8 @@ import argparse
 import hashlib
 import json
 import os
+import pstats
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -183,21 +183,19 @@ def measure(sides: list[Side], rounds: int, names: list[str]) -> dict[str, dict[
 
 def profile(side: Side, name: str) -> None:
     """One kind of work on refimpl, its daemon under cProfile in all threads."""
+    file = str(side.daemon.base / "profile")
     command = list(side.daemon.command)
-    script = (
-        "import cProfile, sys, threading; from refimpl.cli import main; sys.argv[0] = 'refimpl'; "
-        "p = cProfile.Profile(); threading.setprofile(lambda *a: (threading.setprofile(None), p.enable())); "
-        f"\ntry:\n    main()\nfinally:\n    p.dump_stats({str(side.daemon.base / 'profile')!r})"
-    )
-    side.daemon.command = [command[0], "-c", script, *command[3:]]
+    side.daemon.command = [command[0], "-m", "benchmarks.profiled", file, *command[3:]]
     side.daemon.start()
     side.client = Client(str(side.daemon.socket), timeout=120)
-    for _ in range(5):
+    done = side.daemon.ctr("-n", "run", "images", "import", str(side.archives.oci))
+    assert done.code == 0, done.stderr
+    upload(side)
+    for _ in range(10):
         WORKS[name](side)
     side.client.close()
     side.daemon.stop()
-    show = f"import pstats; pstats.Stats({str(side.daemon.base / 'profile')!r}).sort_stats('tottime').print_stats(25)"
-    subprocess.run([sys.executable, "-c", show], check=True)
+    pstats.Stats(file).sort_stats("tottime").print_stats(25)
 
 
 def main() -> int:

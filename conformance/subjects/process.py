@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.shim.processes import mounts_below
+from conformance.shim import processes
 from conformance.subjects.base import SubjectError
 from refimpl.linux import removal
 
@@ -139,8 +139,11 @@ class DaemonProcess:
         return self.layout.log.read_text(errors="replace") if self.layout.log.exists() else ""
 
     def remove(self) -> None:
-        """Stop, unmount what the daemon left mounted below its directories, and delete them. Idempotent."""
+        """Stop, end the daemon's shims, unmount what is mounted below its directories, and delete them. Idempotent."""
         self.stop()
+        # Nobody will ask for them any more. 1.6.20 leaves a shim running whose Create it gave up (TSK-029).
+        for pid in processes.serving(str(self.layout.address)):
+            processes.kill(pid)
         remove_tree(self.layout.top)
 
     def _last_line(self) -> str:
@@ -150,7 +153,7 @@ class DaemonProcess:
 
 def remove_tree(top: Path) -> None:
     """Unmount all that is mounted below a directory, and remove the directory; what cannot be removed stays."""
-    for target in mounts_below(top):
+    for target in processes.mounts_below(top):
         subprocess.run(["umount", "-l", target], check=False, capture_output=True)
     parent = os.open(top.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
