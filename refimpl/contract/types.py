@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
+
+from refimpl.contract.errors import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,17 @@ class Platform:
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The platform that a configuration names as ``OS/ARCHITECTURE[/VARIANT]``; arm64 without one means v8.
+
+        Raises:
+            InvalidArgument: too few or too many parts, or an empty one.
+        """
+        parts = text.split("/")
+        if not 2 <= len(parts) <= 3 or not all(parts):
+            raise InvalidArgument(f'"{text}" is an invalid platform')
+        os, architecture, *variant = parts
+        default = "v8" if architecture == "arm64" else ""
+        return cls(os, architecture, variant[0] if variant else default)

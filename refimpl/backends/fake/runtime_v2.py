@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from refimpl.backends.fake.host import FakeHost
 from refimpl.backends.fake.runtime import FakeRuntime
 from refimpl.backends.fake.runtime_dialect import SECOND
-from refimpl.contract.errors import InvalidArgument
 from refimpl.contract.types import Platform
 from refimpl.kernel import InitContext, Registration, hookimpl
 
@@ -38,17 +37,8 @@ def init(ic: InitContext) -> FakeRuntime:
         InvalidArgument: a platform that cannot be read.
     """
     if ic.config.platforms:
-        ic.platforms[:] = [_platform(text) for text in ic.config.platforms]
+        ic.platforms[:] = [Platform.parse(text) for text in ic.config.platforms]
     return FakeRuntime(ic.resource(FakeHost), ic.get(EVENT), SECOND, str(ic.state), str(ic.root))
-
-
-def _platform(text: str) -> Platform:
-    parts = text.split("/")
-    if not 2 <= len(parts) <= 3 or not all(parts):
-        raise InvalidArgument(f'"{text}" is an invalid platform')
-    os, architecture, *variant = parts
-    default = "v8" if architecture == "arm64" else ""
-    return Platform(os, architecture, variant[0] if variant else default)
 
 
 @hookimpl

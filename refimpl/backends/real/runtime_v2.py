@@ -21,7 +21,6 @@ from refimpl.backends.real.runtime.manager import ShimRuntime
 from refimpl.backends.real.runtime.program import daemon_program
 from refimpl.backends.real.runtime.shim import Patience
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument
 from refimpl.contract.types import Platform
 from refimpl.kernel import InitContext, Registration, hookimpl
 
@@ -51,7 +50,7 @@ def init(ic: InitContext) -> ShimRuntime:
         InvalidArgument: a platform that cannot be read.
     """
     if ic.config.platforms:
-        ic.platforms[:] = [_platform(text) for text in ic.config.platforms]
+        ic.platforms[:] = [Platform.parse(text) for text in ic.config.platforms]
     daemon = Daemon(
         ic.address,
         ic.ttrpc_address,
@@ -73,15 +72,6 @@ def init(ic: InitContext) -> ShimRuntime:
 
     load(runtime, runtime_of)
     return runtime
-
-
-def _platform(text: str) -> Platform:
-    parts = text.split("/")
-    if not 2 <= len(parts) <= 3 or not all(parts):
-        raise InvalidArgument(f'"{text}" is an invalid platform')
-    os, architecture, *variant = parts
-    default = "v8" if architecture == "arm64" else ""
-    return Platform(os, architecture, variant[0] if variant else default)
 
 
 @hookimpl
