@@ -10,5 +10,5 @@
       binaries  where shims are found
       commands  start and delete
       stuck     processes that do not end
-    both: bundle, program, watcher, telling, translation
+    both: task_list, bundle, program, watcher, telling, translation
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import logging
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from refimpl.backends.real.runtime.bundle import Bundle, BundlePlaces
 from refimpl.backends.real.runtime.linux_shim import INIT_PID, LinuxShim, ShimSettings
 from refimpl.backends.real.runtime.linux_task import LinuxTask
 from refimpl.backends.real.runtime.shim import remove_bundle
+from refimpl.backends.real.runtime.task_list import TaskList
 from refimpl.backends.real.runtime.telling import Teller
 from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import ContainerdError, NotFound, Unimplemented, Unknown
+from refimpl.contract.errors import ContainerdError, Unimplemented, Unknown
 from refimpl.contract.events import EventExchange
 from refimpl.contract.identifiers import validate_identifier
 from refimpl.contract.runtimes import CreateOptions, Exit, Task
@@ -76,8 +76,7 @@ class LinuxRuntime:
         self._oci = oci
         self._options_of = options_of
         self._watcher = Watcher()
-        self._lock = threading.Lock()
-        self._tasks: dict[tuple[str, str], LinuxTask] = {}
+        self._tasks: TaskList[LinuxTask] = TaskList()
 
     @property
     def id(self) -> str:
@@ -101,8 +100,7 @@ class LinuxRuntime:
             task.shim.kill()
             remove_bundle(bundle)
             raise
-        with self._lock:
-            self._tasks[namespace, id] = task
+        self._tasks.add(task)
         task.tell_created(options)
         if task.shim.gone.is_set():
             # It died before it was on the list, so that nobody has cleaned up.
@@ -132,8 +130,7 @@ class LinuxRuntime:
             self._clean_up(bundle)
             return
         task.found(_pid(bundle))
-        with self._lock:
-            self._tasks[bundle.namespace, bundle.id] = task
+        self._tasks.add(task)
         if task.shim.gone.is_set():
             self._shim_ended(bundle)
 
@@ -141,11 +138,9 @@ class LinuxRuntime:
         """A shim is gone: if its task was not deleted, it has to be ended and told of (RT1-021)."""
         fields = {"id": bundle.id, "namespace": bundle.namespace}
         log.info("shim reaped", extra={"fields": fields})
-        with self._lock:
-            task = self._tasks.get((bundle.namespace, bundle.id))
-            if task is None or task.shim.bundle is not bundle:
-                return
-            del self._tasks[bundle.namespace, bundle.id]
+        task = self._tasks.peek(bundle.namespace, bundle.id)
+        if task is None or task.shim.bundle is not bundle or not self._tasks.forget(task):
+            return
         log.warning("cleaning up after killed shim", extra={"fields": fields})
         task.shim.kill()
         self._clean_up(bundle)
@@ -188,37 +183,22 @@ class LinuxRuntime:
     def _remove(self, task: LinuxTask) -> None:
         """After a task was deleted: its shim and its directories go."""
         bundle = task.shim.bundle
-        with self._lock:
-            if self._tasks.get((task.namespace, task.id)) is task:
-                del self._tasks[task.namespace, task.id]
+        self._tasks.forget(task)
         task.shim.kill()
         remove_bundle(bundle)
 
     def get(self, ctx: CallContext, id: str) -> Task:
-        return self._find(ctx, id)
-
-    def _find(self, ctx: CallContext, id: str) -> LinuxTask:
-        with self._lock:
-            task = self._tasks.get((ctx.require_namespace(), id))
-        if task is None:
-            raise NotFound(f"task {id} not found", bare=True)
-        return task
+        return self._tasks.find(ctx, id)
 
     def tasks(self, ctx: CallContext, *, everywhere: bool = False) -> builtins.list[Task]:
-        with self._lock:
-            if everywhere:
-                return [*self._tasks.values()]
-            namespace = ctx.require_namespace()
-            return [task for (space, _), task in self._tasks.items() if space == namespace]
+        return [*(self._tasks.all() if everywhere else self._tasks.of(ctx.require_namespace()))]
 
     def delete(self, ctx: CallContext, id: str) -> Exit:
-        return self._find(ctx, id).delete(ctx)
+        return self._tasks.find(ctx, id).delete(ctx)
 
     def close(self) -> None:
         """Let go of all shims, which go on by themselves (RT1-007). Idempotent."""
-        with self._lock:
-            tasks = [*self._tasks.values()]
-        for task in tasks:
+        for task in self._tasks.all():
             task.shim.leave()
         self._watcher.close()
 

@@ -16,11 +16,12 @@ from refimpl.backends.real.runtime.commands import Commands, Daemon
 from refimpl.backends.real.runtime.shim import Patience, Shim, remove_bundle, within
 from refimpl.backends.real.runtime.stuck import end_stuck
 from refimpl.backends.real.runtime.task import ShimTask
+from refimpl.backends.real.runtime.task_list import TaskList
 from refimpl.backends.real.runtime.telling import Teller
 from refimpl.backends.real.runtime.translation import as_seen
 from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import Canceled, ContainerdError, DeadlineExceeded, NotFound
+from refimpl.contract.errors import Canceled, ContainerdError, DeadlineExceeded
 from refimpl.contract.events import EventExchange
 from refimpl.contract.identifiers import validate_identifier
 from refimpl.contract.runtimes import CreateOptions, Exit, Task
@@ -49,8 +50,7 @@ class ShimRuntime:
         self._daemon = daemon
         self._patience = patience
         self._watcher = Watcher()
-        self._lock = threading.Lock()
-        self._tasks: dict[tuple[str, str], ShimTask] = {}
+        self._tasks: TaskList[ShimTask] = TaskList()
 
     @property
     def id(self) -> str:
@@ -67,9 +67,8 @@ class ShimRuntime:
             shim = self._started(ctx, bundle, options)
         except ContainerdError as error:
             raise as_seen(error, "failed to start shim: ") from error
-        task = ShimTask(shim, self._forget)
-        with self._lock:
-            self._tasks[namespace, id] = task
+        task = ShimTask(shim, self._tasks.forget)
+        self._tasks.add(task)
         try:
             task.create(ctx, options, packed)
         except BaseException as error:
@@ -104,7 +103,7 @@ class ShimRuntime:
         Args:
             given_up: whether the shim may still be at it, so that it does not end when it is asked to.
         """
-        self._forget(task)
+        self._tasks.forget(task)
         shim, ctx = task.shim, within(self._patience.cleanup, task.namespace)
         pid = 0
         try:
@@ -119,8 +118,7 @@ class ShimRuntime:
             threading.Thread(target=end_stuck, args=arguments, name="refimpl-shim-stuck", daemon=True).start()
 
     def _serves_others(self, shim: Shim) -> bool:
-        with self._lock:
-            return any(other.shim.address == shim.address for other in self._tasks.values())
+        return any(other.shim.address == shim.address for other in self._tasks.all())
 
     def shim(self, binary: str, bundle: Bundle) -> Shim:
         """A shim that is not started."""
@@ -129,54 +127,34 @@ class ShimRuntime:
 
     def add(self, shim: Shim, pid: int) -> None:
         """List a task of an earlier daemon."""
-        task = ShimTask(shim, self._forget)
+        task = ShimTask(shim, self._tasks.forget)
         task.found(pid)
-        with self._lock:
-            self._tasks[shim.bundle.namespace, shim.bundle.id] = task
+        self._tasks.add(task)
         if shim.cleaned.is_set():
             # It died between its answer and now, and was not on the list to be taken off.
-            self._forget(task)
+            self._tasks.forget(task)
 
     def _lost(self, bundle: Bundle, exit_: Exit) -> None:
         """A shim has gone and was cleaned up: if its task was not deleted, its end has to be told (SHM-088)."""
-        with self._lock:
-            task = self._tasks.get((bundle.namespace, bundle.id))
+        task = self._tasks.peek(bundle.namespace, bundle.id)
         if task is None or task.shim.bundle is not bundle:
             return
         teller = Teller(self._exchange, bundle.namespace, bundle.id)
         teller.exited(exit_)
         teller.deleted(exit_)
-        self._forget(task)
-
-    def _forget(self, task: ShimTask) -> None:
-        with self._lock:
-            if self._tasks.get((task.namespace, task.id)) is task:
-                del self._tasks[task.namespace, task.id]
+        self._tasks.forget(task)
 
     def get(self, ctx: CallContext, id: str) -> Task:
-        return self._find(ctx, id)
-
-    def _find(self, ctx: CallContext, id: str) -> ShimTask:
-        with self._lock:
-            task = self._tasks.get((ctx.require_namespace(), id))
-        if task is None:
-            raise NotFound(f"task {id} not found", bare=True)
-        return task
+        return self._tasks.find(ctx, id)
 
     def tasks(self, ctx: CallContext, *, everywhere: bool = False) -> builtins.list[Task]:
-        with self._lock:
-            if everywhere:
-                return [*self._tasks.values()]
-            namespace = ctx.require_namespace()
-            return [task for (space, _), task in self._tasks.items() if space == namespace]
+        return [*(self._tasks.all() if everywhere else self._tasks.of(ctx.require_namespace()))]
 
     def delete(self, ctx: CallContext, id: str) -> Exit:
-        return self._find(ctx, id).delete(ctx)
+        return self._tasks.find(ctx, id).delete(ctx)
 
     def close(self) -> None:
         """Let go of all shims, which go on by themselves (SHM-082). Idempotent."""
-        with self._lock:
-            tasks = [*self._tasks.values()]
-        for task in tasks:
+        for task in self._tasks.all():
             task.shim.leave()
         self._watcher.close()

@@ -119,7 +119,7 @@ class ShimTask(ShimProcess):
         forget: takes the task off the runtime's list.
     """
 
-    def __init__(self, shim: Shim, forget: Callable[[ShimTask], None]) -> None:
+    def __init__(self, shim: Shim, forget: Callable[[ShimTask], object]) -> None:
         super().__init__(shim)
         self._forget_me = forget
         self._deleting = threading.Lock()
