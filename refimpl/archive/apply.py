@@ -18,6 +18,7 @@ from refimpl.archive.tar_header import (
     BLOCK_DEVICE,
     CHAR,
     DIRECTORY,
+    GLOBAL,
     HARDLINK,
     REGULAR,
     SYMLINK,
@@ -116,8 +117,10 @@ class _Layer:
             reason = (error.strerror or str(error)).lower()
             raise Unknown(f'failed to convert whiteout file "{header.name}": {reason}') from error
         self._clear(header, path)
-        self._make(entry, path)
-        self._set_attributes(header, path)
+        # A global header makes nothing; but its place is cleared, and the directories above it are made.
+        if header.typeflag != GLOBAL:
+            self._make(entry, path)
+            self._set_attributes(header, path)
         if header.typeflag == DIRECTORY:
             self._directories.append((header.name, *_times(header)))
         if self._whiteouts.wants_written:
@@ -210,10 +213,15 @@ class _Layer:
                 raise Unknown(f"unhandled tar header type {ord(typeflag)}")
 
     def _write(self, entry: Entry, path: str) -> None:
-        with self._fs.open(path, "wb") as file:
-            for piece in entry.content():
-                self._ctx.check()
-                file.write(piece)
+        try:
+            with self._fs.open(path, "wb") as file:
+                for piece in entry.content():
+                    self._ctx.check()
+                    file.write(piece)
+        except OSError as error:
+            # A full disk is told by write(2), which knows no name.
+            error.filename = error.filename or path
+            raise
 
     def _link(self, header: Header, path: str) -> None:
         """Link to what is inside the root, a final symlink itself (DIF-024, DIF-037)."""

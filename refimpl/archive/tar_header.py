@@ -13,7 +13,7 @@ BLOCK = 512
 """Bytes of a block."""
 
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
-_DIGITS_MAX = 1000  # leading zeros are allowed
+_DIGITS_MAX = 19  # of what fits into 64 bits
 
 XATTR_PREFIX = "SCHILY.xattr."
 """Of the PAX records that hold extended attributes."""
@@ -22,6 +22,8 @@ _TEXTS = {"path", "linkpath", "uname", "gname"}
 """Of the PAX records whose values hold no null bytes; of all others the keys hold none."""
 
 REGULAR, HARDLINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = "0", "1", "2", "3", "4", "5", "6"
+GLOBAL = "g"
+"""Of PAX's global extended header, whose records are for all entries behind it."""
 
 TYPES: Mapping[str, FileType] = {
     REGULAR: FileType.FILE,
@@ -81,6 +83,15 @@ def parse_number(raw: bytes) -> int:
         if not _LEAST <= value <= _MOST:
             raise invalid_header()
         return value
+    return parse_octal(raw)
+
+
+def parse_octal(raw: bytes) -> int:
+    """A number in octal, between blanks and nulls; nothing is 0.
+
+    Raises:
+        Unknown: no such number.
+    """
     text = raw.strip(b" \0").partition(b"\0")[0]
     if not text:
         return 0
@@ -96,10 +107,11 @@ def parse_decimal(raw: bytes) -> int:
     Raises:
         Unknown: no such number.
     """
+    digits = raw.removeprefix(b"-" if raw[:1] == b"-" else b"+")
     # Longer ones are out of range whatever they are, and slow to convert.
-    if len(raw) > _DIGITS_MAX or not raw.removeprefix(b"-" if raw[:1] == b"-" else b"+").isdigit():
+    if not digits.isdigit() or len(digits := digits.lstrip(b"0") or b"0") > _DIGITS_MAX:
         raise invalid_header()
-    number = int(raw)
+    number = -int(digits) if raw[:1] == b"-" else int(digits)
     if not _LEAST <= number <= _MOST:
         raise invalid_header()
     return number
@@ -127,7 +139,7 @@ def parse_pax_records(data: bytes) -> list[tuple[str, bytes]]:
     records: list[tuple[str, bytes]] = []
     at = 0
     while at < len(data):
-        space = data.find(b" ", at, at + _DIGITS_MAX)
+        space = data.find(b" ", at)
         if space < 0:
             raise invalid_header()
         end = at + parse_decimal(data[at:space])

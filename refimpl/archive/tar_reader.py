@@ -1,8 +1,8 @@
 """Reading tar as a stream, in the dialects that layers come in (DIF-029, DIF-039).
 
-ustar with prefix, PAX (names, numbers, times, attributes, sparse files of all three forms), GNU long names. Python's
-``tarfile`` reads more and refuses less: layers that containerd calls damaged would pass. Errors have Go's texts, since
-clients see them.
+ustar with prefix, PAX (names, numbers, times, attributes, sparse files of all three forms), GNU long names, star.
+Python's ``tarfile`` reads more and refuses less: layers that containerd calls damaged would pass. Errors have Go's
+texts, since clients see them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from refimpl.archive.stream import ByteStream
 from refimpl.archive.tar_header import (
     BLOCK,
     DIRECTORY,
+    GLOBAL,
     REGULAR,
     XATTR_PREFIX,
     Header,
     invalid_header,
     parse_decimal,
     parse_number,
+    parse_octal,
     parse_pax_records,
     parse_pax_time,
     text_of,
 )
-from refimpl.archive.tar_sparse import MISSING, UNREFERENCED, Fragment, check, sparse
+from refimpl.archive.tar_sparse import MISSING, UNREFERENCED, Fragment, check, listed_map, sparse
 from refimpl.contract.errors import Unknown
 from refimpl.contract.times import SECOND
 
@@ -32,7 +34,9 @@ _ZEROS = bytes(1 << 16)
 _MAX_SPECIAL = 1 << 20  # extended headers and long names: larger ones are an attack
 _OLD_REGULAR, _GNU_SPARSE = "\0", "S"
 _WITHOUT_CONTENT = frozenset("123456")
-_USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
+_SPECIAL = frozenset({"x", GLOBAL, "L", "K"})
+_USTAR, _GNU = b"ustar\0", b"ustar  \0"
+_STAR = b"tar\0"  # behind all fields, where the standard has nothing
 
 
 class Entry:
@@ -115,7 +119,10 @@ def _zeros(size: int) -> Iterator[bytes]:
 
 
 def entries(stream: ByteStream) -> Iterator[Entry]:
-    """The entries of an archive, extended headers merged into what they describe; global ones are left out.
+    """The entries of an archive, extended headers merged into what they describe.
+
+    Global ones come as entries without content. Their records but for the path are not looked at; and what was said
+    about the next entry before one is forgotten, as in Go's reader.
 
     Raises:
         Unknown: the archive is damaged.
@@ -124,13 +131,15 @@ def entries(stream: ByteStream) -> Iterator[Entry]:
     long_name = long_link = ""
     while (block := _next_block(stream)) is not None:
         header, size = _parse(block)
-        if header.typeflag in "xgLK":
+        if header.typeflag in _SPECIAL:
             data = _special(stream, size)
             match header.typeflag:
                 case "x":
-                    pax = parse_pax_records(data)
-                case "g":
-                    parse_pax_records(data)  # for its errors
+                    pax = _records(data)
+                case typeflag if typeflag == GLOBAL:
+                    header.name = text_of(dict(_records(data)).get("path", b"")) or header.name
+                    pax, long_name, long_link = [], "", ""
+                    yield Entry(header, stream, 0)
                 case "L":
                     long_name = text_of(data.partition(b"\0")[0])
                 case "K":
@@ -170,6 +179,13 @@ def _special(stream: ByteStream, size: int) -> bytes:
     return data
 
 
+def _records(data: bytes) -> list[tuple[str, bytes]]:
+    """The records of an extended header; those of a sparse map have to make one, whatever the header is for."""
+    records = parse_pax_records(data)
+    listed_map(records)
+    return records
+
+
 def _field(block: bytes, start: int, length: int) -> str:
     return text_of(block[start : start + length].partition(b"\0")[0])
 
@@ -177,17 +193,13 @@ def _field(block: bytes, start: int, length: int) -> str:
 def _parse(block: bytes) -> tuple[Header, int]:
     """A header as the block alone describes it, and the size of what follows."""
     _check_sum(block)
-    magic = block[257:265]
-    ustar, gnu = magic == _USTAR or block[257:263] == _USTAR[:6], magic == _GNU
+    ustar, gnu = block[257:263] == _USTAR, block[257:265] == _GNU
     typeflag = chr(block[156])
-    name = _field(block, 0, 100)
-    if ustar and (prefix := _field(block, 345, 155)):
-        name = f"{prefix}/{name}"
     size = parse_number(block[124:136])
-    if size < 0 or (typeflag == _GNU_SPARSE and not gnu):
+    if (size < 0 and typeflag not in _WITHOUT_CONTENT) or (typeflag == _GNU_SPARSE and not gnu):
         raise invalid_header()
     header = Header(
-        name=name,
+        name=_field(block, 0, 100),
         typeflag=typeflag,
         mode=parse_number(block[100:108]) & 0o7777,
         uid=parse_number(block[108:116]),
@@ -197,14 +209,35 @@ def _parse(block: bytes) -> tuple[Header, int]:
     )
     if ustar or gnu:
         header.device = (parse_number(block[329:337]), parse_number(block[337:345]))
-    if gnu and block[345]:
-        header.atime = parse_number(block[345:357]) * SECOND
+        if prefix := _extend(header, block, gnu=gnu):
+            header.name = f"{prefix}/{header.name}"
     return header, size
+
+
+def _extend(header: Header, block: bytes, *, gnu: bool) -> str:
+    """Read what each dialect has behind the device: its prefix is the answer, its time of access goes to the header."""
+    if gnu:
+        accessed, changed = block[345:357], block[357:369]
+        try:
+            atime = parse_number(accessed) * SECOND if accessed[0] else None
+            if changed[0]:
+                parse_number(changed)
+        except Unknown:
+            # No times: Go's own writer, before its version 1.8, put a prefix there.
+            prefix = _field(block, 345, 155)
+            return prefix if prefix.isascii() else ""
+        header.atime = atime
+        return ""
+    if block[508:] == _STAR:
+        header.atime = parse_number(block[476:488]) * SECOND
+        parse_number(block[488:500])  # for its errors
+        return _field(block, 345, 131)
+    return _field(block, 345, 155)
 
 
 def _check_sum(block: bytes) -> None:
     """Unsigned as the standard has it, or signed as old Suns wrote it."""
-    given = parse_number(block[148:156])
+    given = parse_octal(block[148:156])
     rest = block[:148] + b" " * 8 + block[156:]
     unsigned = sum(rest)
     if given != unsigned and given != unsigned - 256 * sum(byte > 127 for byte in rest):
@@ -224,6 +257,8 @@ def _described(
         header.typeflag = DIRECTORY if header.name.endswith("/") else REGULAR
     if header.typeflag in _WITHOUT_CONTENT:
         size = 0
+    if size < 0:
+        raise invalid_header()
     header.size = size
     entry = Entry(header, stream, size)
     if (found := sparse(records, pax, entry.take)) is not None:
@@ -252,8 +287,8 @@ def _apply_record(header: Header, key: str, value: bytes, size: int) -> int:
             header.mtime = parse_pax_time(value)
         case "atime":
             header.atime = parse_pax_time(value)
+        case "ctime":
+            parse_pax_time(value)  # for its errors: nobody can set it
         case _ if key.startswith(XATTR_PREFIX):
             header.xattrs[key.removeprefix(XATTR_PREFIX)] = value
-    if size < 0:
-        raise invalid_header()
     return size

@@ -62,7 +62,7 @@ def sparse(
     Raises:
         Unknown: a map that contradicts itself.
     """
-    listed = _listed(pax) or records.get("GNU.sparse.map", b"")
+    listed = listed_map(pax) or records.get("GNU.sparse.map", b"")
     version = records.get("GNU.sparse.major", b""), records.get("GNU.sparse.minor", b"")
     stored = version == (b"1", b"0")
     # The forms before 1.0 need not say which they are; one that nobody knows is no sparse file.
@@ -86,8 +86,12 @@ def check(fragments: Sequence[Fragment], size: int) -> None:
         at = fragment.end
 
 
-def _listed(pax: Sequence[tuple[str, bytes]]) -> bytes:
-    """The map of form 0.0, as form 0.1 would write it."""
+def listed_map(pax: Sequence[tuple[str, bytes]]) -> bytes:
+    """The map of form 0.0, as form 0.1 would write it; empty for none.
+
+    Raises:
+        Unknown: its records are not in pairs.
+    """
     numbers: list[bytes] = []
     for key, value in pax:
         if key in _PAIR:

@@ -153,6 +153,24 @@ def gnu(kind: bytes, text: bytes, size: int | None = None) -> bytes:
     )  # fmt: skip
 
 
+def old_gnu(times: bytes) -> bytes:
+    """A header of GNU's with these bytes where its times of access and change are, and ustar has its prefix."""
+    block = header(magic=b"ustar  \0")
+    return summed(block[:345] + times + block[345 + len(times) :])
+
+
+def star(prefix: bytes = b"", accessed: bytes = b"", changed: bytes = b"") -> bytes:
+    """A header of Schilling's star: a shorter prefix, two times behind it, and a mark of its own at the end."""
+    block = header()[:345] + prefix.ljust(131, b"\0") + accessed.ljust(12, b"\0") + changed.ljust(12, b"\0")
+    return summed(block.ljust(508, b"\0") + b"tar\0")
+
+
+def common(name: bytes, *records: tuple[str, str]) -> bytes:
+    """A global extended header."""
+    data = b"".join(record(*each) for each in records)
+    return header(name, typeflag=b"g", size=len(data)) + padded(data)
+
+
 def sparse(stored: bytes, *records: tuple[str, str], size: str = "10", blocks: int = 1) -> bytes:
     """A sparse file of PAX's, whatever its map says."""
     described = [("GNU.sparse.name", "s"), ("GNU.sparse.numblocks", str(blocks)), *records, ("GNU.sparse.size", size)]
@@ -313,7 +331,35 @@ CASES: dict[str, Case] = {
     "an extended header of negative size": Case([header(typeflag=b"x", size=base256(-5, 12))], INVALID),
     "a global header with a path": Case([header(typeflag=b"g", size=12) + padded(b"12 path=abc\n"), file("f")]),
     "a global header with garbage": Case([header(typeflag=b"g", size=11) + padded(b"no records!"), file("f")], INVALID),
+    "a global header with half a sparse map": Case(
+        [common(b"g", ("GNU.sparse.numbytes", "2"), ("GNU.sparse.offset", "4")), file("f")], INVALID
+    ),
+    "a global header of negative size": Case([header(typeflag=b"g", size=base256(-5, 12))], INVALID),
+    "a global header clears its place": Case([file("f"), file("d/f"), common(b"f"), common(b"d")]),
+    "a global header clears the place that its records name": Case([common(b"g", ("path", "f"))], before=[file("f")]),
+    "a global header in a directory": Case([common(b"d/g")]),
+    "a global header in a file": Case([file("f"), common(b"f/g")], "not a directory"),
+    "a global header through a symlink": Case([symlink("l", OUTSIDE), common(b"l/victim")]),
+    "a global header named as a whiteout": Case([common(b".wh.f")], before=[file("f")]),
+    "a global header named as an opaque mark": Case([common(b".wh..wh..opq")], before=[file("f")]),
+    "a global header ends what was said before": Case(
+        [pax(record("path", "a")), common(b"g"), header(b"e"), gnu(b"L", b"b\0"), common(b"g"), header()]
+    ),
+    "a spoilt time of change": Case([with_records(("ctime", "abc"))], INVALID),
+    "zeros before a number": Case([with_records(("uid", "0" * 1500 + "5"))]),
+    "zeros before a length": Case([pax(b"0" * 1200 + b"1212 path=a\n") + header()]),
     # --- GNU
+    "GNU with a prefix, as Go once wrote it": Case([old_gnu(b"some/long/prefix")]),
+    "GNU with a full prefix": Case([old_gnu(b"p" * 155)]),
+    "GNU with a prefix of digits first": Case([old_gnu(b"1234/abc")]),
+    "GNU with a prefix that is not ASCII": Case([old_gnu("\xe9/x".encode())]),
+    "GNU with a time of access": Case([old_gnu(octal(10**9, 12))]),
+    "GNU with a negative time of access": Case([old_gnu(base256(-5, 12))]),
+    "GNU with a time of access beyond 64 bits": Case([old_gnu(base256(1 << 90, 12))]),
+    "GNU with a spoilt time of change": Case([old_gnu(octal(10**9, 12) + b"zzzz")]),
+    "star": Case([star(b"prefix"), star(b"p" * 131, octal(10**9, 12)), star(b"", octal(10**9, 12), octal(1, 12))]),
+    "star with a spoilt time of access": Case([star(accessed=b"zzz")], INVALID),
+    "star with a spoilt time of change": Case([star(changed=b"zzz")], INVALID),
     "GNU long name": Case([gnu(b"L", b"n" * 200 + b"\0") + header()]),
     "GNU long name with dots": Case([gnu(b"L", UP.encode() + b"x\0") + header()]),
     "GNU long name with a null byte in it": Case([gnu(b"L", b"a\0" + b"b" * 200) + header()]),
@@ -376,9 +422,18 @@ CASES: dict[str, Case] = {
     # --- numbers in headers
     "wrong checksum": Case([header(checksum=b"0000001\0")], INVALID),
     "no checksum": Case([header(checksum=bytes(8))], INVALID),
+    "checksum in base 256": Case([header(checksum=base256(sum(header(checksum=b" " * 8)), 8))], INVALID),
     "checksum of letters": Case([header(checksum=b"abcdefg\0")], INVALID),
     "size of letters": Case([header(size=b"zzzzzzzzzzz")], INVALID),
     "size of negative base 256": Case([header(size=base256(-1, 12))], INVALID),
+    "negative sizes of what has no content": Case(
+        [
+            header(b"d/", typeflag=b"5", size=base256(-5, 12)),
+            header(b"l", typeflag=b"2", linkname=b"x", size=base256(-5, 12)),
+            pax(record("size", "-5")) + header(b"e/", typeflag=b"5"),
+            file("f"),
+        ]
+    ),
     "size of large base 256": Case([header(size=base256(1 << 62, 12))], EOF_),
     "size beyond 64 bits in base 256": Case([header(size=base256(1 << 80, 12))], INVALID),
     "negative time in base 256": Case([header(mtime=base256(-100, 12))]),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refimpl.archive.stream import ByteStream
-from refimpl.archive.tar_header import DIRECTORY, HARDLINK, REGULAR, SYMLINK, Header, parse_pax_time
+from refimpl.archive.tar_header import DIRECTORY, GLOBAL, HARDLINK, REGULAR, SYMLINK, Header, parse_pax_time
 from refimpl.archive.tar_reader import Entry, entries
 from refimpl.archive.tar_writer import TarWriter
 from refimpl.contract.errors import Unknown
@@ -86,9 +86,12 @@ def test_a_regular_entry_with_a_slash_is_a_directory() -> None:
     assert header.typeflag == DIRECTORY
 
 
-def test_a_global_header_is_left_out() -> None:
+def test_a_global_header_is_an_entry_without_content() -> None:
     data = archive(special("pax_global_header", tarfile.XGLTYPE), file("f"))
-    assert [header.name for header, _ in read(data)] == ["f"]
+    assert [(header.name, header.typeflag, content) for header, content in read(data)] == [
+        ("pax_global_header", GLOBAL, b""),
+        ("f", REGULAR, b"x"),
+    ]
 
 
 @pytest.mark.parametrize("form", ["0.0", "0.1", "1.0"])
