@@ -198,7 +198,10 @@ class Survey:
         _same("uploads", lambda: len(list(ingests.iterdir())), lambda: len(self._ledger.uploads))
         for where in SNAPSHOTTERS:
             self._no_other_snapshots(where)
-        assert list((self._root / "tmpmounts").iterdir()) == []
+        left = list((self._root / "tmpmounts").iterdir())
+        # A kill beside a mount leaves the directory for it, empty and for good, in containerd as well (MNT-026).
+        assert len(left) <= self._kills
+        assert [path for path in left if any(path.iterdir())] == []
         mounted = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
         assert f" {self._root}/" not in mounted
 

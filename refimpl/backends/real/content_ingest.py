@@ -80,11 +80,11 @@ class IngestDirectory:
         """
         self.remove()
         self.path.mkdir(mode=0o755, parents=True)
-        (self.path / "ref").write_text(ref, encoding="utf-8", errors="surrogateescape")
+        _write(self.path / "ref", ref.encode("utf-8", "surrogateescape"))
         self._write_time("startedat", now)
         self._write_time("updatedat", now)
         if total > 0:
-            (self.path / "total").write_text(str(total), encoding="ascii")
+            _write(self.path / "total", str(total).encode())
         self.data.touch(mode=0o666)
         return Status(ref=ref, total=max(total, 0), started_at=now, updated_at=now)
 
@@ -144,10 +144,17 @@ class IngestDirectory:
     def _write_time(self, name: str, now: int) -> None:
         """Replace the file at once, so that no crash leaves half of one (CNT-096)."""
         path = self.path / name
-        temporary = f"{path}.tmp"
-        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_SYNC | os.O_CLOEXEC, 0o666)
-        try:
-            os.write(file, format_rfc3339(now).encode())
-        finally:
-            os.close(file)
-        Path(temporary).replace(path)
+        temporary = self.path / f"{name}.tmp"
+        _write(temporary, format_rfc3339(now).encode(), os.O_SYNC)
+        temporary.replace(path)
+
+
+def _write(path: Path, data: bytes, flags: int = 0) -> None:
+    """Make a file with all of these bytes, or say which one could not be made."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | flags, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        error.filename = str(path)
+        raise

@@ -249,6 +249,22 @@ def test_an_opening_that_fails_lets_go_of_the_ref(store: FileContent, root: Path
     store.writer(CTX, "ref").close()
 
 
+@pytest.mark.parametrize("room,file", [(0, "ref"), (5, "startedat.tmp")])
+def test_an_opening_on_a_full_disk_is_told_with_the_file_and_leaves_no_ingest(
+    store: FileContent, root: Path, room: int, file: str
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            store.writer(CTX, "ref")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert raised.value.filename == str(folder(root, "ref") / file)
+    assert store.list_statuses(CTX) == []
+    store.writer(CTX, "ref").close()
+
+
 def test_strangers_among_the_blobs_are_passed_over(store: FileContent, root: Path) -> None:
     digest = put(store, b"hello")
     (root / "blobs" / "md5").mkdir()

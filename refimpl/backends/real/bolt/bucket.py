@@ -165,7 +165,8 @@ class BoltBucket:
     def next_sequence(self) -> int:
         """Count one up and answer with the new number."""
         self._check_writable()
-        self._sequence += 1
+        # The file has 64 bits for it, and bbolt counts on from 0.
+        self._sequence = (self._sequence + 1) % 2**64
         self._counted = True
         return self._sequence
 

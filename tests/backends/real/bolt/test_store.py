@@ -12,9 +12,11 @@ from random import Random
 import pytest
 
 from refimpl.backends.real.bolt import BoltStoreFactory, InvalidDatabase
+from refimpl.backends.real.bolt import freelist as freelists
 from refimpl.backends.real.bolt.commit import grown_size
 from refimpl.backends.real.bolt.file import File
-from refimpl.backends.real.bolt.meta import META_SIZE, NO_FREELIST, choose
+from refimpl.backends.real.bolt.meta import META_SIZE, NO_FREELIST, Meta, choose
+from refimpl.backends.real.bolt.nodes import Node
 from refimpl.backends.real.bolt.store import BoltStore
 from refimpl.contract.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tests.backends.kv_model import Model, content
@@ -50,6 +52,37 @@ def test_random_transactions_leave_what_a_plain_map_would_hold_in_a_sound_file(
     assert statistics.overflow_pages
     assert statistics.inline_buckets
     assert statistics.inline_buckets < statistics.buckets
+
+
+def _empty(page_size: int, sequence: int = 0) -> bytes:
+    """A database without a key, as a machine with pages of that size makes it."""
+    metas = [Meta(page_size, 3, sequence, 2, 4, txid).pack() for txid in (0, 1)]
+    pages = [*metas, freelists.pack((), 2, 0), Node(is_leaf=True).pack(3)]
+    return b"".join(page.ljust(page_size, b"\0") for page in pages)
+
+
+@pytest.mark.parametrize("page_size", [1024, 8192, 16384, 65536])
+def test_a_database_from_a_machine_with_other_pages_is_worked_on_with_those(path: Path, page_size: int) -> None:
+    path.write_bytes(_empty(page_size))
+    random, model = Random(page_size), Model()
+    for session in range(4):
+        with opened(path) as store:
+            for _ in range(10):
+                changes = steps(random, model, random.randrange(40), grow=session != 2)
+                model = transact(store, model, changes, keep=random.random() > 0.1)
+            with store.view() as root:
+                assert content(root) == (model.tree, model.sequences)
+        found = inspected(path)
+        assert found.problems == []
+        assert found.statistics.page_size == page_size
+
+
+def test_a_sequence_that_has_come_to_its_end_begins_anew(path: Path) -> None:
+    path.write_bytes(_empty(PAGE, sequence=2**64 - 2))
+    with opened(path) as store, store.update() as root:
+        assert [root.next_sequence() for _ in range(3)] == [2**64 - 1, 0, 1]
+    with opened(path) as store, store.view() as root:
+        assert root.sequence == 1
 
 
 def test_what_is_emptied_comes_back_as_free_pages(path: Path) -> None:
