@@ -1,1 +1,1 @@
-"""System calls of Linux that Python does not wrap, and trees of files on the real disk. Imports contract only."""
+"""System calls that Python does not wrap, trees of files on the disk, and control groups. Imports contract only."""

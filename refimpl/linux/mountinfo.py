@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-TABLE = Path("/proc/self/mountinfo")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TABLE = "/proc/self/mountinfo"
 
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -31,9 +33,11 @@ class Mounted(NamedTuple):
     source: str
 
 
-def mounted(table: Path = TABLE) -> list[Mounted]:
+def mounted(table: str | Path = TABLE) -> list[Mounted]:
     """All mounts, in the order in which they were made: of two on one point, the later lies on top."""
-    return [_parsed(line) for line in table.read_bytes().split(b"\n") if line]
+    # Not by ``pathlib``, which is large: shims look here too, and a host has many of them.
+    with open(table, "rb") as file:
+        return [_parsed(line) for line in file.read().split(b"\n") if line]
 
 
 def _parsed(line: bytes) -> Mounted:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -51,7 +49,10 @@ def perform(each: Mount, target: str) -> None:
         Unknown: more option data than a page takes (MNT-012); a helper program that failed (MNT-019).
     """
     if each.type.startswith(("fuse.", "fuse3.")):
-        _run_helper(each, target)
+        # Brings along what runs programs, for the few who have such a file system: a shim is small.
+        from refimpl.linux.fuse import run_helper  # noqa: PLC0415
+
+        run_helper(each, target)
         return
     common, shortened = shorten_lower_directories(each)
     options = parse_options(shortened.options)
@@ -98,25 +99,6 @@ def _mount_in(directory: str, source: str, target: str, type: str, flags: int, d
     thread.join()
     if failed:
         raise failed[0]
-
-
-def _run_helper(each: Mount, target: str) -> None:
-    """Let the program for FUSE file systems mount."""
-    kind, _, name = each.type.partition(".")
-    program = f"mount.{kind}"
-    arguments = [each.source, target]
-    for option in each.options:
-        arguments += ["-o", option]
-    arguments += ["-t", name]
-    told = f"{program} [{' '.join(arguments)}]"
-    if shutil.which(program) is None:
-        raise Unknown(f'mount helper [{told}] failed: "": executable file not found in $PATH')
-    done = subprocess.run(
-        [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    if done.returncode:
-        said = done.stdout.decode(errors="replace")
-        raise Unknown(f'mount helper [{told}] failed: "{said}": exit status {done.returncode}')
 
 
 def unmount_all(target: str) -> None:
@@ -168,10 +150,9 @@ def _let_helper_unmount(target: str) -> None:
     kinds = [kind for point, kind, _ in mounted() if point == top]
     if not kinds or not (kinds[-1] == "fuse" or kinds[-1].startswith("fuse.")):
         return
-    for program in ("fusermount3", "fusermount"):
-        with suppress(OSError):
-            if not subprocess.run([program, "-u", target], capture_output=True, check=False).returncode:
-                return
+    from refimpl.linux.fuse import let_helper_unmount  # noqa: PLC0415  # as above
+
+    let_helper_unmount(target)
 
 
 def mount_points(below: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from google.protobuf.any_pb2 import Any
 
 from refimpl.api import event_types_pb2, typeurl
 from refimpl.contract.context import CallContext
+from refimpl.contract.errors import DeadlineExceeded, NotFound
 from refimpl.contract.events import EventExchange
 from refimpl.contract.runtimes import OOMSource, Task
 from refimpl.kernel import InitContext, Registration, hookimpl
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("refimpl.monitor")
 
 _OOM_COUNT = "container_memory_oom"
+
+STAT_SECONDS = 2.0
+"""How long a task may take to tell its numbers: a shim that has stopped must not keep all others off the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class CgroupMonitor:
         families: dict[str, Metric] = {}
         for watched in tasks:
             labels = {"container_id": watched.task.id, "namespace": watched.task.namespace}
-            for one in _read(watched.task):
+            for one in self._read(watched.task):
                 family = families.setdefault(one.name, Metric(one.name, one.help, "gauge"))
                 family.add_sample(one.name, {**labels, **watched.labels, **one.labels}, one.value)
             if watched.kills is not None:
@@ -138,14 +143,30 @@ class CgroupMonitor:
                 family.add_sample(f"{_OOM_COUNT}_total", labels, watched.kills)
         return families.values()
 
+    def _read(self, task: Task) -> list[Series]:
+        try:
+            data = task.stats(_hurried(task))
+            return series(typeurl.unpack(Any(type_url=data.type_url, value=data.value)))
+        except Exception as error:  # noqa: BLE001  # any runtime's code: the scrape goes on with the others (MON-022)
+            log.error("stat task %s", task.id, extra={"fields": {"error": error}})
+            if not isinstance(error, DeadlineExceeded) and _is_gone(task):
+                # With its shim, and not by a delete that ends the watch: once is enough.
+                self.stop(task)
+            return []
 
-def _read(task: Task) -> list[Series]:
+
+def _hurried(task: Task) -> CallContext:
+    return CallContext(task.namespace, deadline=time.monotonic() + STAT_SECONDS)
+
+
+def _is_gone(task: Task) -> bool:
     try:
-        data = task.stats(CallContext(task.namespace))
-        return series(typeurl.unpack(Any(type_url=data.type_url, value=data.value)))
-    except Exception as error:  # noqa: BLE001  # any runtime's code: the scrape goes on with the others (MON-022)
-        log.error("stat task %s", task.id, extra={"fields": {"error": error}})
-        return []
+        task.state(_hurried(task))
+    except NotFound:
+        return True
+    except Exception:  # noqa: BLE001  # as above: whatever it is, it is not gone
+        return False
+    return False
 
 
 def init(ic: InitContext) -> CgroupMonitor:

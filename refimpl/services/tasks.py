@@ -39,7 +39,7 @@ from refimpl.contract.types import Descriptor, TypedAny
 from refimpl.kernel import InitContext, Registration, hookimpl
 from refimpl.services.plugin_types import EVENT, METADATA, MONITOR, RUNTIME_V1, RUNTIME_V2, SERVICE
 from refimpl.services.tasks_checkpoints import LINUX_V1, Checkpoints, image_path, restore_path
-from refimpl.services.tasks_runtimes import Runtimes, first_runtimes, task_monitor
+from refimpl.services.tasks_runtimes import Runtimes, first_runtimes, task_monitor, watch
 
 _STATE_TIMEOUT = "io.containerd.timeout.task.state"
 _DEFAULT_STATE_SECONDS = 2.0
@@ -114,7 +114,7 @@ class TasksService:
                 self._checkpoints.drop(unpacked)
             raise
         try:
-            self._monitor.monitor(made, {"runtime": name})
+            watch(ctx, self._monitor, runtime, made, {"runtime": name})
         except Exception as error:
             raise Unknown(f"monitor task: {error}") from error
         return made.pid
@@ -126,13 +126,13 @@ class TasksService:
     def delete(self, ctx: CallContext, container_id: str) -> Exit:
         """Forget a task that has ended or never started; one that lives stays watched (TSK-046, TSK-047)."""
         container = self._containers.get(ctx, container_id)
-        task = self._runtimes.task_of(ctx, container)
+        runtime, task = self._runtimes.of(container), self._runtimes.task_of(ctx, container)
         # Before the task is gone: a new one with its id may be watched a moment later.
         self._monitor.stop(task)
         try:
-            return self._runtimes.of(container).delete(ctx, container_id)
+            return runtime.delete(ctx, container_id)
         except ContainerdError:
-            self._monitor.monitor(task, {"runtime": container.runtime.name})
+            watch(ctx, self._monitor, runtime, task, {"runtime": container.runtime.name})
             raise
 
     def delete_process(self, ctx: CallContext, container_id: str, exec_id: str) -> Exit:

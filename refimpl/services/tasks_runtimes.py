@@ -61,6 +61,15 @@ class Runtimes:
         ]
 
 
+def watch(ctx: CallContext, monitor: TaskMonitor, runtime: Runtime, task: Task, labels: Mapping[str, str]) -> None:
+    """Have a task watched, unless it is gone by then: whoever deletes it meanwhile finds no watch to end."""
+    monitor.monitor(task, labels)
+    try:
+        runtime.get(ctx, task.id)
+    except NotFound:
+        monitor.stop(task)
+
+
 def first_runtimes(ic: InitContext) -> dict[str, Runtime]:
     """The plugins of the first runtime's type that work, by URI.
 

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import socket
+from collections.abc import Iterator
 
 SOCKETS = "/run/containerd/s"
 """Directory of the sockets of all shims, whichever daemon they belong to."""
@@ -35,24 +36,45 @@ def listen(path: str) -> socket.socket | None:
     """
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone_in(directory):
         if _served(path):
             return None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return _bind(path)
+
+
+def remove_stale(path: str) -> None:
+    """Remove the socket of a shim that had no time to do so, unless somebody serves there by now."""
+    # What else an address may name is somebody else's.
+    if os.path.dirname(path) != SOCKETS or not os.path.exists(path):
+        return
+    with _alone_in(SOCKETS):
+        if not _served(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+@contextlib.contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(lock)
 
 
 def _served(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
+        # Not waiting: the queue of a shim that has stopped may be full, and everybody else waits for the lock.
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
             return False
+        except BlockingIOError:
+            return True
         return True
 
 

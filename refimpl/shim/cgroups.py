@@ -96,34 +96,3 @@ def _below(mounted: tuple[str, str], path: str) -> str:
     if root != "/" and (path == root or path.startswith(root + "/")):
         inner = path[len(root) :]
     return os.path.normpath(f"{point}/{inner}")
-
-
-def read(folder: str | None, name: str) -> str:
-    """The content of a file of a cgroup; empty when there is none."""
-    if folder is None:
-        return ""
-    try:
-        with open(f"{folder}/{name}", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def number(folder: str | None, name: str) -> int:
-    """The number in a file of a cgroup: 0 when there is none, the largest of 64 bits for ``max``."""
-    text = read(folder, name)
-    if text == "max":
-        return (1 << 64) - 1
-    with contextlib.suppress(ValueError):
-        return int(text)
-    return 0
-
-
-def table(folder: str | None, name: str) -> dict[str, int]:
-    """A file of lines of a name and a number."""
-    found = {}
-    for line in read(folder, name).splitlines():
-        words = line.split()
-        if len(words) == 2 and words[1].isdigit():
-            found[words[0]] = int(words[1])
-    return found

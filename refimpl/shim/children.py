@@ -12,8 +12,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refimpl.contract.context import CallContext
 
 FileActions = Sequence[tuple[Any, ...]]
 """As ``os.posix_spawn`` takes them."""
@@ -64,7 +67,7 @@ class Children:
     def spawn(
         self, argv: Sequence[str], environment: Mapping[str, str], actions: FileActions, *, search: bool = True
     ) -> Command:
-        """Start a command.
+        """Start a command, in a process group of its own.
 
         Args:
             search: look for it on PATH.
@@ -75,19 +78,44 @@ class Children:
         run = os.posix_spawnp if search else os.posix_spawn
         with self._lock:  # whoever reaps waits: the command is known before its end is
             pid = run(
-                argv[0], list(argv), dict(environment), file_actions=list(actions),
+                argv[0], list(argv), dict(environment), file_actions=list(actions), setpgroup=0,
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
             )  # fmt: skip
             command = self._commands[pid] = Command(pid)
         return command
 
-    def wait(self, command: Command) -> int:
-        """Wait for a command; its exit status."""
-        if self._looped:
+    def wait(self, command: Command, ctx: CallContext | None = None) -> int:
+        """Wait for a command; its exit status.
+
+        Args:
+            ctx: of a caller who may give up: then the command is killed, with all that it has started in its group. For
+                where a loop reaps.
+        """
+        if not self._looped:
+            _, status = os.waitpid(command.pid, 0)
+            return _as_shell(status)
+        if ctx is None:
             command.wait()
             return command.status
-        _, status = os.waitpid(command.pid, 0)
-        return _as_shell(status)
+
+        def end() -> None:
+            self._end(command)
+
+        if ctx.cancel is not None:
+            ctx.cancel.on_cancel(end)
+        try:
+            if not command.wait(None if ctx.deadline is None else max(0.0, ctx.deadline - time.monotonic())):
+                end()
+                command.wait()
+        finally:
+            if ctx.cancel is not None:
+                ctx.cancel.forget(end)
+        return command.status
+
+    def _end(self, command: Command) -> None:
+        with self._lock, suppress(ProcessLookupError):  # whoever reaps waits: the number is still the command's
+            if self._commands.get(command.pid) is command:
+                os.killpg(command.pid, signal.SIGKILL)
 
     @contextmanager
     def left_alone(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
+from refimpl.contract.context import CallContext
 from refimpl.contract.errors import InvalidArgument, NotFound, Unknown
 from refimpl.shim.cgroups import Cgroup, cgroup_of
 from refimpl.shim.events import Teller
@@ -59,7 +60,7 @@ class Container:
         self._private = private
         self._cgroup: Cgroup | None = None
         self._oom: OOMWatch | None = None
-        self._restore: Callable[[], None] | None = None
+        self._restore: Callable[[CallContext], None] | None = None
         self.execs = Execs(self, host, teller)
 
     @property
@@ -75,15 +76,16 @@ class Container:
         self._cgroup = cgroup_of(pid)
         self._host.children.watch(pid, self._init_ended)
 
-    def restore_with(self, restore: Callable[[], None]) -> None:
+    def restore_with(self, restore: Callable[[CallContext], None]) -> None:
         """Have ``start`` call ``restore``, which calls ``attach``: there is no process before (TSK-083)."""
         self._restore = restore
 
-    def start(self) -> int:
+    def start(self, ctx: CallContext) -> int:
         """Run the user's program; answers with init's pid.
 
         Raises:
             Unknown: the state does not allow it, or the OCI runtime fails.
+            Canceled, DeadlineExceeded: the caller gave up.
         """
         with self._lock:
             if self.status != CREATED:
@@ -92,12 +94,12 @@ class Container:
             try:
                 restore, self._restore = self._restore, None
                 if restore is not None:
-                    restore()
+                    restore(ctx)
                 # Before the program can use any memory.
                 if self._cgroup is not None:
                     self._oom = OOMWatch(self._host.loop, self._cgroup, self._teller.out_of_memory)
                 if restore is None:
-                    self.runtime.run("start", self.id)
+                    self.runtime.run("start", self.id, ctx=ctx)
                 self.init.status = RUNNING
                 self._teller.started(self.init.pid)
             except OCIError as error:

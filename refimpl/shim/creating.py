@@ -69,7 +69,7 @@ class _Beginning:
     """The beginning of one init."""
 
     def __init__(self, ctx: CallContext, host: Host, container: Container, options: Options) -> None:
-        self._host, self._container, self._options = host, container, options
+        self._ctx, self._host, self._container, self._options = ctx, host, container, options
         self._pid_file = os.path.join(container.bundle, "init.pid")
         self._io = ProcessIO(ctx, host, container.init.stdio, container.id)
 
@@ -81,9 +81,9 @@ class _Beginning:
         container.init.hold()
         try:
             if image:
-                container.restore_with(lambda: self._restore(image, request.parent_checkpoint))
+                container.restore_with(lambda ctx: self._restore(ctx, image, request.parent_checkpoint))
             else:
-                self._run("create", [])
+                self._run(self._ctx, "create", [])
         except OCIError as error:
             self._io.abandon()
             raise error.as_unknown("create") from error
@@ -91,12 +91,13 @@ class _Beginning:
             self._io.abandon()
             raise
 
-    def _run(self, command: str, more: list[str]) -> None:
+    def _run(self, ctx: CallContext, command: str, more: list[str]) -> None:
         """Run the command that makes init, and take it on as a child.
 
         Raises:
             OCIError: the runtime failed.
             Unknown: its terminal did not come; then the container is gone as well.
+            Canceled, DeadlineExceeded: the caller gave up; the same.
         """
         options, container = self._options, self._container
         arguments = ["--bundle", container.bundle, "--pid-file", self._pid_file, *more]
@@ -107,17 +108,19 @@ class _Beginning:
         if command == "create" and options.flag("no_new_keyring"):
             arguments.append("--no-new-keyring")
         with self._host.children.expecting():
-            container.runtime.run_with(self._io.given, command, *arguments, container.id)
             try:
+                container.runtime.run_with(ctx, self._io.given, command, *arguments, container.id)
                 with open(self._pid_file, encoding="ascii") as file:
                     container.attach(int(file.read()))
                 self._io.begin()
+            except OCIError:
+                raise  # what it could not make, it has taken back itself
             except BaseException:
                 with contextlib.suppress(OCIError):
                     container.runtime.run("delete", "--force", container.id)
                 raise
 
-    def _restore(self, image: str, parent: str) -> None:
+    def _restore(self, ctx: CallContext, image: str, parent: str) -> None:
         work = self._options.text("criu_work_path")
         own = work or os.path.join(self._container.bundle, "work", "criu-work")
         os.makedirs(own, mode=0o711, exist_ok=True)
@@ -125,7 +128,7 @@ class _Beginning:
         if parent:
             more += ["--parent-path", parent]
         try:
-            self._run("restore", more)
+            self._run(ctx, "restore", more)
         except OCIError as error:
             raise error.as_unknown("restore") from error
         finally:

@@ -46,7 +46,21 @@ def delete(flags: Flags) -> bytes:
     except OCIError as error:
         os.write(2, f"failed to remove container {id}: {error.logged or error}\n".encode())
     unmount_rootfs(children, os.path.join(bundle, "rootfs"))
+    _remove_socket(bundle)
     return delete_response(_pid(bundle), KILLED, time.time_ns())
+
+
+def _remove_socket(bundle: str) -> None:
+    try:
+        with open(os.path.join(bundle, "address"), encoding="utf-8") as file:
+            path = file.read().strip().removeprefix("unix://")
+    except FileNotFoundError:
+        return
+    if os.path.exists(path):
+        # A shim that ends in good order has removed it by now: most deletes need not know how that is done.
+        from refimpl.shim.address import remove_stale  # noqa: PLC0415
+
+        remove_stale(path)
 
 
 def _pid(bundle: str) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from refimpl.contract.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -93,7 +94,7 @@ class Execs:
 
         Raises:
             Unknown: the state does not allow it, a stream cannot be opened, or the OCI runtime fails.
-            DeadlineExceeded: nobody came to read its output.
+            Canceled, DeadlineExceeded: the caller gave up, or nobody came to read its output.
         """
         with exec_.lock:
             if exec_.status != CREATED:
@@ -128,7 +129,7 @@ class Execs:
                 arguments = ["--process", f"/proc/{os.getpid()}/fd/{spec}", "--detach", "--pid-file", pid_file]
                 if io.console is not None:
                     arguments += ["--console-socket", io.console.path]
-                self._container.runtime.run_with(io.given, "exec", *arguments, self._container.id)
+                self._container.runtime.run_with(ctx, io.given, "exec", *arguments, self._container.id)
                 with open(pid_file, encoding="ascii") as file:
                     pid = int(file.read())
                 exec_.pid, exec_.status = pid, RUNNING
@@ -192,9 +193,10 @@ class Execs:
             self._forget(exec_)
 
     def close(self, seconds: float) -> None:
-        """Forget all of them: the container goes."""
+        """Forget all of them, when their output is copied or the seconds are over for all: the container goes."""
+        end = time.monotonic() + seconds
         for exec_ in self.all():
-            exec_.close_io(seconds)
+            exec_.close_io(max(0.0, end - time.monotonic()))
             self._forget(exec_)
 
     def _forget(self, exec_: Exec) -> None:

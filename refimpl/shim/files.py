@@ -76,11 +76,19 @@ def open_output(ctx: CallContext, path: str) -> tuple[int, list[int]]:
     """
     try:
         if stat.S_ISFIFO(os.stat(path).st_mode):
-            writer = _open_fifo(ctx, path)
-            return writer, [os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)]
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), []
+            return _open_both_sides(ctx, path)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC), []
     except OSError as error:
         raise _failed("opening file", path, error) from error
+
+
+def _open_both_sides(ctx: CallContext, path: str) -> tuple[int, list[int]]:
+    writer = _open_fifo(ctx, path)
+    try:
+        return writer, [os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)]
+    except OSError:
+        os.close(writer)
+        raise
 
 
 def _open_fifo(ctx: CallContext, path: str) -> int:
@@ -97,15 +105,23 @@ def _open_fifo(ctx: CallContext, path: str) -> int:
         time.sleep(_POLL)
 
 
-def open_log_file(path: str) -> int:
+def open_log_file(ctx: CallContext, path: str) -> tuple[int, list[int]]:
     """Open the file of a ``file`` URI for appending, made with its directories if need be (TSK-020).
 
+    One that is there may as well be a fifo or a device: nothing waits for whoever is behind it.
+
+    Returns:
+        As ``open_output``.
+
     Raises:
+        DeadlineExceeded: nobody reads the fifo.
         Unknown: it cannot be made.
     """
     try:
         os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if os.path.exists(path):
+            return open_output(ctx, path)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644), []
     except OSError as error:
         raise _failed("opening file", path, error) from error
 

@@ -13,6 +13,7 @@ from refimpl.contract.context import CallContext
 from refimpl.contract.errors import Unknown
 from refimpl.shim.children import Children, Command
 from refimpl.shim.files import URI
+from refimpl.shim.streams import close_all
 
 STOP_SECONDS = 12.0
 """How long a program may take to end after SIGTERM."""
@@ -35,34 +36,31 @@ class Logger:
             Unknown: it cannot be started.
             DeadlineExceeded, Canceled: the caller waits no longer.
         """
-        pipes = [os.pipe() for _ in range(3)]
-        (out_read, self.stdout), (error_read, self.stderr), (ready_read, ready_write) = pipes
-        handed = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for each in (out_read, error_read, ready_write)]
         argv = [uri.path, *(word for pair in uri.pairs for word in pair)]
         null = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
-        actions = null + [(os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate(handed, 3)]
         environment = {"CONTAINER_ID": id, "CONTAINER_NAMESPACE": namespace}
+        ours: list[int] = []
+        handed: list[int] = []
         try:
+            for reads in (True, True, False):
+                _connect(ours, handed, reads=reads)
+            actions = null + [(os.POSIX_SPAWN_DUP2, each, number) for number, each in enumerate(handed, 3)]
             self._command = children.spawn(argv, environment, actions, search=False)
         except OSError as error:
-            self._close(self.stdout, self.stderr, ready_read)
+            close_all(ours)
             reason = (error.strerror or str(error)).lower()
             raise Unknown(f"failed to start binary process {uri.path}: {reason}", bare=False) from error
         finally:
-            self._close(out_read, error_read, ready_write, *handed)
+            close_all(handed)
+        self.stdout, self.stderr, ready = ours
         try:
-            _wait_readable(ctx, ready_read)
+            _wait_readable(ctx, ready)
         except BaseException:
-            self._close(self.stdout, self.stderr)
+            close_all([self.stdout, self.stderr])
             self.stop()
             raise
         finally:
-            self._close(ready_read)
-
-    @staticmethod
-    def _close(*descriptors: int) -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
+            os.close(ready)
 
     def stop(self) -> None:
         """End the program: it is asked, and after a while made to. Waits for its end."""
@@ -72,6 +70,17 @@ class Logger:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._command.pid, number)
             self._command.wait(STOP_SECONDS)
+
+
+def _connect(ours: list[int], handed: list[int], *, reads: bool) -> None:
+    """Add the ends of a new pipe: ours, and the program's, which is out of the way of the numbers that it will have."""
+    reader, writer = os.pipe()
+    own, theirs = (writer, reader) if reads else (reader, writer)
+    ours.append(own)
+    try:
+        handed.append(fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, _ABOVE))
+    finally:
+        os.close(theirs)
 
 
 def _alive(command: Command) -> bool:

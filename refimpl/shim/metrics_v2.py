@@ -9,8 +9,8 @@ import os
 from typing import Any
 
 from refimpl.api import cgroups_v2_pb2 as pb
-from refimpl.shim.cgroups import Cgroup, number, read, table
-from refimpl.shim.metrics_v1 import rdma_entries
+from refimpl.linux.cgroup_files import number, rdma_entries, read, table
+from refimpl.shim.cgroups import Cgroup
 
 _PRESSURE = {"some", "full"}
 
@@ -80,7 +80,7 @@ def _pressure(message: Any, text: str) -> None:
 
 def _rdma(found: pb.Metrics, folder: str | None) -> None:
     for name, entries in (("rdma.current", found.rdma.current), ("rdma.max", found.rdma.limit)):
-        for device, handles, objects in rdma_entries(read(folder, name)):
+        for device, handles, objects in rdma_entries(folder, name):
             entries.add(device=device, hca_handles=handles, hca_objects=objects)
 
 

@@ -6,9 +6,13 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from refimpl.contract.errors import Unknown
 from refimpl.shim.children import Children, FileActions
+
+if TYPE_CHECKING:
+    from refimpl.contract.context import CallContext
 
 ROOT = "/run/containerd/runc"
 """Where the runtime keeps its state, a directory for each namespace, unless the options say otherwise."""
@@ -75,11 +79,15 @@ class OCIRuntime:
         if systemd_cgroup:
             self._global.append("--systemd-cgroup")
 
-    def run(self, *arguments: str, stdin: bytes = b"") -> str:
+    def run(self, *arguments: str, stdin: bytes = b"", ctx: CallContext | None = None) -> str:
         """Run a command; answers with its output, both streams together.
+
+        Args:
+            ctx: of a caller who may give up, which ends the command; None for one that has to come to its end.
 
         Raises:
             OCIError: it failed, or could not be run.
+            Canceled, DeadlineExceeded: the caller gave up.
         """
         output = os.memfd_create("output")
         given = os.memfd_create("input") if stdin else -1
@@ -90,21 +98,23 @@ class OCIRuntime:
                 os.lseek(given, 0, os.SEEK_SET)
                 source = (os.POSIX_SPAWN_DUP2, given, 0)  # type: ignore[assignment]
             actions = [source, (os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-            self._execute(arguments, actions, output)
+            self._execute(ctx, arguments, actions, output)
             return _content(output)
         finally:
             os.close(output)
             if given >= 0:
                 os.close(given)
 
-    def run_with(self, streams: Sequence[int], *arguments: str) -> None:
+    def run_with(self, ctx: CallContext, streams: Sequence[int], *arguments: str) -> None:
         """Run a command whose standard streams become those of a container's process.
 
         Args:
+            ctx: of the caller; who gives up ends the command.
             streams: descriptors for 0, 1 and 2; negative for ``/dev/null``.
 
         Raises:
             OCIError: it failed, or could not be run.
+            Canceled, DeadlineExceeded: the caller gave up.
         """
         actions = [
             (os.POSIX_SPAWN_DUP2, descriptor, number)
@@ -112,9 +122,9 @@ class OCIRuntime:
             else (os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0)
             for number, descriptor in enumerate(streams)
         ]
-        self._execute(arguments, actions, -1)
+        self._execute(ctx, arguments, actions, -1)
 
-    def _execute(self, arguments: Sequence[str], actions: FileActions, output: int) -> None:
+    def _execute(self, ctx: CallContext | None, arguments: Sequence[str], actions: FileActions, output: int) -> None:
         before = self._log_size()
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
         try:
@@ -122,7 +132,10 @@ class OCIRuntime:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise OCIError(f"cannot run {self._binary}: {reason}") from error
-        status = self._children.wait(command)
+        status = self._children.wait(command, ctx)
+        if status and ctx is not None:
+            # It may have ended because the caller gave up.
+            ctx.check()
         if status:
             said = _content(output) if output >= 0 else ""
             program = os.path.basename(self._binary)

@@ -10,7 +10,8 @@ import os
 import select
 from collections.abc import Callable
 
-from refimpl.shim.cgroups import Cgroup, table
+from refimpl.linux.cgroup_files import table
+from refimpl.shim.cgroups import Cgroup
 from refimpl.shim.loop import Loop
 
 
@@ -74,7 +75,7 @@ class OOMWatch:
     def _look_at_counter(self) -> None:
         try:
             os.eventfd_read(self._descriptors[0])
-        except (BlockingIOError, IndexError):
+        except (OSError, IndexError):  # it has not risen, or is closed at this moment
             return
         # The counter rises, too, when the cgroup is removed.
         if os.path.exists(f"{self._folder}/memory.oom_control"):

@@ -23,7 +23,7 @@ from refimpl.api.events_ttrpc_v1_pb2 import ForwardRequest
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError
 from refimpl.shim.children import Children
-from refimpl.ttrpc.client import Client
+from refimpl.ttrpc.client import Client, Closed
 
 log = logging.getLogger("refimpl.shim")
 
@@ -122,7 +122,12 @@ class Publisher:
         _pack(event, envelope.event)
         client = self._connected()
         ctx = CallContext(namespace=self._namespace, deadline=time.monotonic() + CALL_SECONDS)
-        client.call(ctx, SERVICE, "Forward", request, Empty)
+        try:
+            client.call(ctx, SERVICE, "Forward", request, Empty)
+        except Closed:
+            # Whether its reader has noticed by now or not: the next attempt is made on a new connection.
+            self._client = None
+            raise
 
     def _connected(self) -> Client:
         if self._client is None or self._client.closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from refimpl.contract.errors import ResourceExhausted
 from refimpl.linux.prctl import PR_SET_CHILD_SUBREAPER, PR_SET_NAME, prctl
 from refimpl.shim.children import Children
 from refimpl.shim.creating import Maker
@@ -51,18 +53,29 @@ class CallThreads:
         self._running = 0
 
     def submit(self, fn: Callable[..., object], /, *args: Any) -> None:
-        """See ``refimpl.ttrpc.methods.Threads``."""
+        """See ``refimpl.ttrpc.methods.Threads``.
+
+        Raises:
+            ResourceExhausted: there are as many threads as the host allows; the shim and its containers go on.
+        """
         with self._changed:
             self._running += 1
-        threading.Thread(target=self._run, args=(fn, args), name="call", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(fn, args), name="call", daemon=True).start()
+        except RuntimeError as error:
+            self._ended()
+            raise ResourceExhausted(f"no thread for the call: {error}") from error
 
     def _run(self, fn: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:
             fn(*args)
         finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
+            self._ended()
+
+    def _ended(self) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no call runs; whether that came in time."""
@@ -83,28 +96,38 @@ def serve(flags: Flags) -> int:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     loop, children = Loop(), Children()
     loop.on_signal(signal.SIGCHLD, children.reap)
-    loop.on_signal(signal.SIGTERM, loop.stop)
-    loop.on_signal(signal.SIGINT, loop.stop)
     loop.on_signal(signal.SIGUSR1, log_stacks)
     publisher = Publisher(
         flags.namespace, os.environ.get("TTRPC_ADDRESS", ""), children, (flags.publish_binary, flags.address)
     )
+    ending = threading.Event()
+    loop.on_signal(signal.SIGTERM, ending.set)
+    loop.on_signal(signal.SIGINT, ending.set)
     maker = Maker(loop, children, publisher, flags.namespace)
-    service = TaskService(maker, loop.stop)
+    service = TaskService(maker, ending.set)
     threads = CallThreads()
     server = Server(listener, threads, admit=_same_user)
     server.add_service(NAME, service.methods())
     own = _inode(path)
     server.start()
+    gc.freeze()
+    gc.enable()
     log.info("serving", extra={"fields": {"namespace": flags.namespace, "pid": os.getpid(), "socket": path}})
+
+    def end() -> None:
+        ending.wait()
+        # What was asked for is answered, what has happened is told, and only then is it over.
+        threads.wait_idle(ANSWER_SECONDS)
+        if own and _inode(path) == own:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        publisher.flush(FLUSH_SECONDS if service.ending else HASTY_SECONDS)
+        server.stop()
+        loop.stop()
+
+    # Beside the loop, which goes on meanwhile: answers and events may wait for commands that it reaps.
+    threading.Thread(target=end, name="end", daemon=True).start()
     loop.run()
-    # What was asked for is answered, what has happened is told, and only then is it over.
-    threads.wait_idle(ANSWER_SECONDS)
-    if own and _inode(path) == own:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-    publisher.flush(FLUSH_SECONDS if service.ending else HASTY_SECONDS)
-    server.stop()
     return 0
 
 

@@ -125,7 +125,7 @@ class TaskService:
     def start(self, ctx: CallContext, request: pb.StartRequest) -> pb.StartResponse:
         """Run init or an exec."""
         container, process = self._process(request)
-        pid = container.execs.start(ctx, process) if isinstance(process, Exec) else container.start()
+        pid = container.execs.start(ctx, process) if isinstance(process, Exec) else container.start(ctx)
         return pb.StartResponse(pid=pid)
 
     def delete(self, _ctx: CallContext, request: pb.DeleteRequest) -> pb.DeleteResponse:
@@ -245,9 +245,11 @@ class TaskService:
         # Loaded by those who are asked: half a megabyte that most shims do without.
         found: Any
         if cgroup.version == 1:
-            from refimpl.shim import metrics_v1  # noqa: PLC0415
+            from refimpl.api.cgroups_v1_pb2 import Metrics  # noqa: PLC0415
+            from refimpl.linux.cgroup_v1 import fill  # noqa: PLC0415
 
-            found = metrics_v1.metrics(cgroup)
+            found = Metrics()
+            fill(found, cgroup.paths)
         else:
             from refimpl.shim import metrics_v2  # noqa: PLC0415
 

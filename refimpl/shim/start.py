@@ -43,13 +43,15 @@ def start(flags: Flags) -> str:
     path = socket_path(flags.address, flags.namespace, group)
     address = f"unix://{path}"
     listener = listen(path)
-    if listener is not None:
-        try:
+    try:
+        # First: a process that was made and of which nobody knows would be there for ever.
+        record_address(".", address)
+        if listener is not None:
             _serve(flags, listener, cgroups)
-        except BaseException:
+    except BaseException:
+        if listener is not None:
             os.unlink(path)
-            raise
-    record_address(".", address)
+        raise
     return address
 
 

@@ -68,7 +68,7 @@ class ProcessIO:
         self._input: Copy | None = None
         self._drain = Drain()
         self._keep_input = self._master = -1
-        self._owned: list[int] = []
+        self._owned: set[int] = set()
         self._logger: Logger | None = None
         self.given = [-1, -1, -1]
         self.console: ConsoleSocket | None = None
@@ -93,10 +93,10 @@ class ProcessIO:
                 self._own(target, *others)
                 self.given[number] = self._copied_to(target, others)
         elif uri.scheme == "file":
-            target = open_log_file(uri.path)
-            self._own(target)
+            target, others = open_log_file(ctx, uri.path)
+            self._own(target, *others)
             # One pipe for both, so that the file has all lines in the order in which they were written.
-            self.given[1] = self._copied_to(target, [])
+            self.given[1] = self._copied_to(target, others)
             self.given[2] = os.dup(self.given[1])
         elif uri.scheme == "binary":
             self._logger = Logger(ctx, self._host.children, uri, id, self._host.namespace)
@@ -131,6 +131,8 @@ class ProcessIO:
     def _begin_output(self, source: int, target: int, others: list[int]) -> None:
         self._drain.add()
         copy = Copy(self._host.loop, source, target, others, self._drain.done)
+        # It closes them itself from here on.
+        self._owned.difference_update((source, target, *others))
         self._outputs.append(copy)
         copy.begin()
 
@@ -166,7 +168,7 @@ class ProcessIO:
 
     def _own(self, *descriptors: int) -> None:
         """Remember what has to be closed, should nothing come of it."""
-        self._owned += descriptors
+        self._owned.update(descriptors)
 
     # --- using
 

@@ -71,12 +71,14 @@ def dial(address: str, timeout: float = 10.0) -> socket.socket:
         Unavailable: nobody listens there.
     """
     path = address.removeprefix("unix://") if address.startswith("unix://") else f"\0{address}"
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection: socket.socket | None = None
     try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout)
         connection.connect(path)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL byte
-        connection.close()
+        if connection is not None:
+            connection.close()
         reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
         raise Unavailable(f"dial unix {address.removeprefix('unix://')}: {reason}") from error
     connection.settimeout(None)

@@ -95,12 +95,19 @@ class Server:
                     connection.close()
                     return
                 self._connections.add(connection)
-            threading.Thread(target=self._read, args=(connection,), name="ttrpc-read", daemon=True).start()
+            try:
+                threading.Thread(target=self._read, args=(connection,), name="ttrpc-read", daemon=True).start()
+            except RuntimeError:
+                # As many threads as the host allows: whoever connects next may be luckier.
+                self._hang_up(connection)
 
     def _read(self, connection: Connection) -> None:
         try:
             connection.read()
         finally:
-            connection.close()
-            with self._lock:
-                self._connections.discard(connection)
+            self._hang_up(connection)
+
+    def _hang_up(self, connection: Connection) -> None:
+        connection.close()
+        with self._lock:
+            self._connections.discard(connection)

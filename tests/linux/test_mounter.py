@@ -87,6 +87,7 @@ def test_what_is_left_in_an_unmounted_directory_stays(place: Path, mounter: Kern
 _REFUSED: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "bind without the option": ("bind", "AT/one", ()),
     "no such type": ("nosuch", "AT/one", ()),
+    "a null byte": ("bind", "AT/one\0/../two", ("bind",)),
     "no source": ("bind", "AT/missing", ("bind",)),
     "a file on a directory": ("bind", "AT/one/name", ("bind",)),
     "no lower directory": ("overlay", "overlay", ("lowerdir=AT/missing:AT/one",)),

@@ -13,6 +13,7 @@ from refimpl.api import cgroups_v1_pb2 as v1
 from refimpl.api import cgroups_v2_pb2 as v2
 from refimpl.api import event_types_pb2, typeurl
 from refimpl.contract.context import CallContext
+from refimpl.contract.errors import DeadlineExceeded, NotFound
 from refimpl.contract.runtimes import Task, TaskMonitor
 from refimpl.contract.times import SystemClock
 from refimpl.contract.types import TypedAny
@@ -117,6 +118,39 @@ def test_a_task_that_cannot_be_read_does_not_break_the_page(caplog: pytest.LogCa
     assert len(page.samples()) == 58
     assert "stat task dead" in caplog.text
     assert "stat task odd" in caplog.text
+
+
+class Hanging(Silent):
+    """One whose shim answers nothing."""
+
+    def stats(self, ctx: CallContext) -> TypedAny:
+        assert ctx.deadline is not None, "it would be waited for for ever"
+        raise DeadlineExceeded
+
+    def state(self, _ctx: CallContext) -> object:
+        raise AssertionError("it would be waited for once more")
+
+
+class Gone(Silent):
+    """One whose shim has died."""
+
+    def state(self, _ctx: CallContext) -> object:
+        raise NotFound("process gone")
+
+
+def test_a_task_that_hangs_is_not_waited_for_and_one_that_is_gone_is_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    page = Page()
+    page.monitor.monitor(task(Hanging("hangs", full_v1())), RUNC)
+    page.monitor.monitor(task(Gone("gone", None)), RUNC)
+    page.monitor.monitor(task(Silent("a", full_v1())), RUNC)
+
+    for _ in range(3):
+        assert len(page.samples()) == 58
+
+    told = [record.getMessage() for record in caplog.records]
+    assert [told.count(f"stat task {id}") for id in ("hangs", "gone")] == [3, 1]
 
 
 def test_values_are_read_at_each_scrape_and_names_are_apart_by_namespace() -> None:

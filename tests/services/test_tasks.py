@@ -39,7 +39,7 @@ from refimpl.services.tasks import TasksService
 from refimpl.services.tasks_checkpoints import Checkpoints
 from refimpl.services.tasks_runtimes import Runtimes, Unwatched
 from tests.services.fakes import Store
-from tests.services.tiny_runtime import EXITED_AT, METRICS, TinyMonitor, TinyRuntime
+from tests.services.tiny_runtime import EXITED_AT, METRICS, TinyMonitor, TinyRuntime, TinyTask
 
 NS = CallContext(namespace="ns")
 LINUX_V1 = "io.containerd.runtime.v1.linux"
@@ -199,6 +199,7 @@ def packed(message: runc_v1_pb2.Options | linux_runc_pb2.CreateOptions | runc_v1
         ("c1", packed(runc_v1_pb2.CheckpointOptions()), f"invalid task create option for {RUNC}"),
         ("c1", packed(linux_runc_pb2.CreateOptions()), f"invalid task create option for {RUNC}"),
         ("c1", TypedAny("foo.Bar"), "type with url foo.Bar: not found"),
+        ("c1", TypedAny(typeurl.OCI_SPEC, b"{}"), f"invalid task create option for {RUNC}"),
         ("old", packed(runc_v1_pb2.Options()), f"invalid task create option for {LINUX_V1}"),
         ("old", TypedAny("foo.Bar"), "type with url foo.Bar: not found"),
     ],
@@ -249,6 +250,33 @@ def test_a_task_that_cannot_be_deleted_stays_watched(world: World, service: Task
     with pytest.raises(ContainerdError, match="cannot delete a running process"):
         service.delete(NS, "c1")
     assert world.monitor.watched == {"c1": {"runtime": RUNC}}
+
+
+def test_a_task_that_somebody_else_deletes_meanwhile_is_not_watched(
+    world: World, service: TasksService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be asked for its numbers as long as the daemon runs."""
+    create, delete = world.second.create, world.second.delete
+
+    def outrun(ctx: CallContext, id: str, options: CreateOptions) -> TinyTask:
+        made = create(ctx, id, options)
+        delete(ctx, id)
+        return made
+
+    def twice(ctx: CallContext, id: str) -> Exit:
+        delete(ctx, id)
+        return delete(ctx, id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.second, "create", outrun)
+        service.create(NS, CreateTask("c1"))
+    assert world.monitor.watched == {}
+
+    service.create(NS, CreateTask("c1"))
+    monkeypatch.setattr(world.second, "delete", twice)
+    with pytest.raises(NotFound):
+        service.delete(NS, "c1")
+    assert world.monitor.watched == {}
 
 
 def test_calls_go_to_init_or_to_the_exec_that_they_name(world: World, service: TasksService) -> None:

@@ -28,12 +28,15 @@ MAIN = "import sys; from refimpl.shim.main import main; sys.exit(main())"
 class Served:
     """A shim and what a daemon has of it.
 
+    Args:
+        publisher: the program that it publishes events by; empty for one that has the daemon's socket.
+
     Attributes:
         runtime: path of the OCI runtime; it is named in the options of every container.
         process: the shim.
     """
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, publisher: str = "") -> None:
         self.top = top
         self.events = EventServer(top / "e.sock")
         self.events.start()
@@ -45,10 +48,12 @@ class Served:
         self.first = self.bundle("first", ["sleep", "1000"])
         self.address = f"unix://{top / 's.sock'}"
         argv = [sys.executable, "-c", MAIN, "-namespace", NAMESPACE, "-id", "first", "-address", str(top / "c.sock")]
+        if publisher:
+            argv += ["-publish-binary", publisher]
         self.process = subprocess.Popen(
             [*argv, "-socket", str(top / "s.sock")],
             cwd=self.first.path,
-            env={**os.environ, "TTRPC_ADDRESS": self.events.address},
+            env={**os.environ, "TTRPC_ADDRESS": "" if publisher else self.events.address},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

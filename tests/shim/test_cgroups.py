@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.shim.waiting import until
-from refimpl.shim import cgroups, metrics_v1, metrics_v2
+from refimpl.shim import cgroups, metrics_v2
 from refimpl.shim.cgroups import Cgroup, cgroup_of, existing
 from refimpl.shim.loop import Loop
 from refimpl.shim.oom import OOMWatch
@@ -23,64 +23,6 @@ def fill(folder: Path, files: dict[str, str]) -> str:
     for name, text in files.items():
         (folder / name).write_text(text)
     return str(folder)
-
-
-def test_metrics_of_version_one_come_from_their_controllers(tmp_path: Path) -> None:
-    names = ("pids", "cpu", "cpuacct", "memory", "blkio", "hugetlb", "rdma")
-    folder = {name: tmp_path / name for name in names}
-    fill(folder["pids"], {"pids.current": "3\n", "pids.max": "max\n"})
-    fill(folder["cpu"], {"cpu.stat": "nr_periods 5\nnr_throttled 2\nthrottled_time 700\n"})
-    tick = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-    fill(
-        folder["cpuacct"],
-        {"cpuacct.usage": "900\n", "cpuacct.stat": "user 4\nsystem 6\n", "cpuacct.usage_percpu": "400 500 \n"},
-    )
-    fill(
-        folder["memory"],
-        {
-            "memory.stat": "cache 1\nrss 2\npgfault 3\nswap 77\n"
-            "hierarchical_memsw_limit 4\ntotal_pgmajfault 5\nnew 6\n",
-            "memory.usage_in_bytes": "10\n", "memory.max_usage_in_bytes": "11\n", "memory.failcnt": "12\n",
-            "memory.limit_in_bytes": "13\n", "memory.memsw.usage_in_bytes": "20\n",
-            "memory.oom_control": "oom_kill_disable 0\nunder_oom 1\noom_kill 8\n",
-        },
-    )  # fmt: skip
-    fill(
-        folder["blkio"],
-        {
-            "blkio.throttle.io_service_bytes": "8:0 Read 4096\n8:0 Total 4096\nTotal 4096\n",
-            "blkio.time_recursive": "8:0 17\n",
-        },
-    )
-    fill(
-        folder["hugetlb"],
-        {
-            "hugetlb.2MB.usage_in_bytes": "1\n", "hugetlb.2MB.max_usage_in_bytes": "2\n", "hugetlb.2MB.failcnt": "3\n",
-            "hugetlb.2MB.rsvd.usage_in_bytes": "9\n",
-        },
-    )  # fmt: skip
-    fill(folder["rdma"], {"rdma.current": "mlx4_0 hca_handle=2 hca_object=5\n", "rdma.max": "mlx4_0 hca_handle=max\n"})
-
-    found = metrics_v1.metrics(Cgroup({name: str(path) for name, path in folder.items()}))
-
-    assert (found.pids.current, found.pids.limit) == (3, 0)
-    assert (found.cpu.throttling.periods, found.cpu.throttling.throttled_time) == (5, 700)
-    usage = found.cpu.usage
-    assert (usage.total, usage.user, usage.kernel, list(usage.per_cpu)) == (900, 4 * tick, 6 * tick, [400, 500])
-    memory = found.memory
-    assert (memory.cache, memory.rss, memory.pg_fault, memory.total_pg_maj_fault) == (1, 2, 3, 5)
-    assert memory.hierarchical_swap_limit == 4
-    assert (memory.usage.usage, memory.usage.max, memory.usage.failcnt, memory.usage.limit) == (10, 11, 12, 13)
-    assert (memory.swap.usage, memory.HasField("kernel")) == (20, False)
-    assert (found.memory_oom_control.under_oom, found.memory_oom_control.oom_kill) == (1, 8)
-    entries = found.blkio.io_service_bytes_recursive
-    assert [(one.op, one.major, one.minor, one.value) for one in entries] == [
-        ("Read", 8, 0, 4096),
-        ("Total", 8, 0, 4096),
-    ]
-    assert [(one.op, one.value) for one in found.blkio.io_time_recursive] == [("", 17)]
-    assert [(one.pagesize, one.usage, one.max, one.failcnt) for one in found.hugetlb] == [("2MB", 1, 2, 3)]
-    assert (found.rdma.current[0].hca_objects, found.rdma.limit[0].hca_handles) == (5, (1 << 32) - 1)
 
 
 def test_metrics_of_version_two_come_from_one_directory(tmp_path: Path) -> None:
@@ -113,13 +55,12 @@ def test_metrics_of_version_two_come_from_one_directory(tmp_path: Path) -> None:
     assert [(one.pagesize, one.current, one.max, one.failcnt) for one in found.hugetlb] == [("2MB", 1, MAX64, 6)]
 
 
-@pytest.mark.parametrize("paths", [{"memory": "/no/such", "hugetlb": "/no/such"}, {"": "/no/such"}])
-def test_a_cgroup_that_is_gone_has_no_numbers_and_no_processes(paths: dict[str, str]) -> None:
-    cgroup = Cgroup(paths)
-    found = metrics_v1.metrics(cgroup) if cgroup.version == 1 else metrics_v2.metrics(cgroup)
+def test_a_cgroup_that_is_gone_has_no_numbers_and_no_processes() -> None:
+    found = metrics_v2.metrics(Cgroup({"": "/no/such"}))
     assert not found.HasField("memory")
     assert not found.HasField("pids")
-    assert cgroup.pids() == []
+    for paths in ({"memory": "/no/such", "hugetlb": "/no/such"}, {"": "/no/such"}):
+        assert Cgroup(paths).pids() == []
 
 
 def test_processes_are_those_of_a_cgroup_and_of_all_below(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import uuid
 from hashlib import sha256
 from pathlib import Path
 
@@ -202,6 +203,29 @@ def test_a_delete_fails_where_nobody_knows_which_runtime_has_the_container(tmp_p
     assert b"options of c" in done.stderr
 
 
+@pytest.mark.root
+def test_a_delete_removes_the_socket_of_a_shim_that_was_killed_and_no_other(tmp_path: Path) -> None:
+    _runtime(tmp_path, "exit 0")
+    path = socket_path("/nowhere", "n", uuid.uuid4().hex)
+    record_address(str(tmp_path), f"unix://{path}")
+    listener = listen(path)
+    assert listener is not None
+    try:
+        assert _run(tmp_path, "delete").returncode == 0
+        assert Path(path).exists(), "somebody serves there"
+        listener.close()
+        assert _run(tmp_path, "delete").returncode == 0
+        assert not Path(path).exists()
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+    other = tmp_path / "file"
+    other.touch()
+    record_address(str(tmp_path), f"unix://{other}")
+    assert _run(tmp_path, "delete").returncode == 0
+    assert other.exists()
+
+
 # --- what is loaded
 
 
@@ -216,6 +240,8 @@ def test_a_delete_fails_where_nobody_knows_which_runtime_has_the_container(tmp_p
              "concurrent.futures", "refimpl.kernel", "refimpl.api.cgroups_v1_pb2", "refimpl.api.cgroups_v2_pb2",
              "refimpl.api.runc_v1_pb2", "refimpl.api.typeurl", "refimpl.linux.mounting"},
         ),
+        # Nearly every shim mounts a root file system, and few of them one that a program has to mount.
+        ("refimpl.linux.mounting", {"subprocess", "pathlib", "shutil", "lzma"}),
     ],
 )  # fmt: skip
 def test_a_shim_loads_what_it_needs_and_no_more(module: str, unwanted: set[str]) -> None:

@@ -369,8 +369,9 @@ def test_output_comes_out_of_two_fifos_and_input_goes_in(served: Served) -> None
 
     assert ended(served, "c") == 0
     served.task.delete("c")
-    assert out.text == "one\n" + "x" * 200_000 + "\nlast\n"
-    assert error.text == "oops\n"
+    # What is in the fifos by now is still to be read, by a thread of this process.
+    assert until(lambda: out.text == "one\n" + "x" * 200_000 + "\nlast\n", 60.0)
+    assert until(lambda: error.text == "oops\n", 60.0)
 
 
 def test_output_goes_to_files_that_are_there_and_to_files_that_are_made(served: Served) -> None:
@@ -467,9 +468,9 @@ def test_a_terminal_goes_both_ways_and_has_a_size(served: Served) -> None:
     served.task.resize("c", 1, 1)
     served.task.delete("c")
 
+    assert until(lambda: out.text.endswith("terminal\r\n"), 60.0), out.text
     assert "got hello\r\n" in out.text
     assert "30 90\r\n" in out.text
-    assert out.text.endswith("terminal\r\n")
 
 
 def test_a_terminal_that_does_not_come_makes_no_process(served: Served) -> None:
@@ -488,7 +489,7 @@ def test_an_exec_has_a_terminal_of_its_own(served: Served) -> None:
     served.task.start("c", "e")
     assert ended(served, "c", "e") == 0
     served.task.delete("c", "e")
-    assert out.text == "terminal\r\n"
+    assert until(lambda: out.text == "terminal\r\n", 60.0), out.text
 
 
 def test_output_that_goes_on_in_the_background_does_not_hold_up_a_delete_for_ever(served: Served) -> None:
@@ -573,10 +574,12 @@ def test_a_shutdown_that_comes_while_a_container_is_made_counts_when_that_fails(
         id="c", bundle=str(bundle.path), stdout=str(fifo), stderr=str(fifo), options=served.options()
     )
     with ThreadPoolExecutor(1) as pool:
-        creating = pool.submit(served.task.call, "Create", request, 1.5)
-        time.sleep(0.3)
+        creating = pool.submit(served.task.call, "Create", request, 60.0)
+        # The first thing that it does in the bundle.
+        assert until((bundle.path / "options.json").exists, 60.0)
         served.task.call("Shutdown", pb.ShutdownRequest(id="c"))
         assert served.task.connect("").shim_pid == served.process.pid
+        fifo.unlink()
         assert isinstance(creating.exception(20), ContainerdError)
 
     assert served.process.wait(20) == 0

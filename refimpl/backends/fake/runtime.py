@@ -16,7 +16,7 @@ from google.protobuf.any_pb2 import Any as PackedAny
 from refimpl.api import linux_runc_pb2, runc_v1_pb2, typeurl
 from refimpl.backends.fake import runtime_json
 from refimpl.backends.fake.runtime_bundle import Bundle, BundlePlaces
-from refimpl.backends.fake.runtime_events import ExchangeHolder, Teller
+from refimpl.backends.fake.runtime_events import ExchangeHolder, teller
 from refimpl.backends.fake.runtime_oci import OCIContainer, OCIFailure
 from refimpl.backends.fake.runtime_process import Part, refuse
 from refimpl.backends.fake.runtime_shims import resolve
@@ -156,13 +156,13 @@ class FakeRuntime:
             ) from failure
         except Unknown as error:
             raise refuse(f"{dialect.create_failed}{error.message}") from error
-        teller = Teller(self._shims.exchange, *key)
+        telling = teller(self._shims.exchange, *key)
         restoring = bool(options.checkpoint)
         make = FirstTask if dialect.first else FakeTask
-        task = make(host, key[0], part, container, bundle, dialect, teller, restoring=restoring)
+        task = make(host, key[0], part, container, bundle, dialect, telling, restoring=restoring)
         if part.process is not None:
             bundle.record("init.pid", str(part.process.pid))
-        teller.created(bundle.path, options.rootfs, options.io, options.checkpoint, task.pid)
+        telling.created(bundle.path, options.rootfs, options.io, options.checkpoint, task.pid)
         return task
 
     def _oci_runtime(self, options: CreateOptions) -> str:

@@ -206,7 +206,7 @@ class FakeExec:
     def _ended(self, process: FakeProcess) -> None:
         with self._task.lock:
             exit_ = self.part.finish(process)
-            self._task.teller.ended(self.part.id, exit_)
+            self._task.teller.exited(self.part.id, exit_)
         self.part.ending.set()
 
     def kill(self, ctx: CallContext, signal: int, *, all: bool = False) -> None:

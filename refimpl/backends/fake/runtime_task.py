@@ -23,11 +23,11 @@ from refimpl.contract.times import ZERO_TIME
 from refimpl.contract.types import TypedAny
 
 if TYPE_CHECKING:
+    from refimpl.api.task_events import Teller
     from refimpl.backends.fake.host import FakeHost
     from refimpl.backends.fake.processes import FakeProcess
     from refimpl.backends.fake.runtime_bundle import Bundle
     from refimpl.backends.fake.runtime_dialect import Dialect
-    from refimpl.backends.fake.runtime_events import Teller
     from refimpl.backends.fake.runtime_oci import OCIContainer
     from refimpl.contract.context import CallContext
 
@@ -137,7 +137,7 @@ class FakeTask:
             self.paused = False
             if self._deleting and not self.part.running:
                 return
-            self.teller.ended(self.id, exit_)
+            self.teller.exited(self.id, exit_)
         self.part.ending.set()
 
     def kill(self, ctx: CallContext, signal: int, *, all: bool = False) -> None:
@@ -186,9 +186,10 @@ class FakeTask:
             if self._deleting:
                 raise NotFound(f"task {self.id} not found", bare=True)
             self._deleting = True
+            parts = [self.part, *(exec_.part for exec_ in self._execs.values())]
         # First: an init that waits to be started holds its streams open.
         exit_ = self._end_created() if status is Status.CREATED else self.part.exit
-        for part in (self.part, *(exec_.part for exec_ in self._execs.values())):
+        for part in parts:
             part.stdio.drain()
         assert exit_ is not None, "a stopped task has an exit"
         self._clean()
@@ -206,7 +207,7 @@ class FakeTask:
 
     def _tell_killed(self, pid: int) -> None:
         """The exit of an init that never ran: with the zero time (TSK-048, RT1-011)."""
-        self.teller.ended(self.id, Exit(pid, 128 + _KILL, ZERO_TIME))
+        self.teller.exited(self.id, Exit(pid, 128 + _KILL, ZERO_TIME))
 
     def _end_created(self) -> Exit:
         process = self.part.process

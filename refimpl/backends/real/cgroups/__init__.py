@@ -1,1 +1,1 @@
-"""Control groups of tasks, as their files say: ``mounted`` finds them, ``v1`` and ``v2`` read them, ``oom`` watches."""
+"""Control groups of tasks of the first runtime: ``mounted`` finds them, ``oom`` watches; ``linux`` reads them."""

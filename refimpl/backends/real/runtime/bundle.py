@@ -72,13 +72,15 @@ class Bundle:
         """
         # First, so that a spec that nobody can read leaves nothing behind.
         gid = _root_gid(config)
-        for directory in (self.path.parent, self.work.parent):
-            _make_open(directory.parent)
-            _make_open(directory)
         try:
+            for directory in (self.path.parent, self.work.parent):
+                _make_open(directory.parent)
+                _make_open(directory)
             os.mkdir(self.path, 0o700)
         except FileExistsError as error:
             raise Unknown(f"mkdir {self.path}: file exists") from error
+        except OSError as error:
+            raise Unknown(status.text_of(error)) from error
         try:
             self._fill(config, gid)
         except OSError as error:

@@ -13,15 +13,16 @@ from google.protobuf.any_pb2 import Any as PackedAny
 from google.protobuf.message import Message
 
 from refimpl.api import linux_runc_pb2, status, typeurl
+from refimpl.api.task_events import Teller
 from refimpl.backends.real.runtime.bundle import Bundle, BundlePlaces
 from refimpl.backends.real.runtime.linux_shim import INIT_PID, LinuxShim, ShimSettings
 from refimpl.backends.real.runtime.linux_task import LinuxTask
 from refimpl.backends.real.runtime.shim import remove_bundle
 from refimpl.backends.real.runtime.task_list import TaskList
-from refimpl.backends.real.runtime.telling import Teller
+from refimpl.backends.real.runtime.telling import teller
 from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import ContainerdError, Unimplemented, Unknown
+from refimpl.contract.errors import Canceled, ContainerdError, DeadlineExceeded, Unimplemented, Unknown
 from refimpl.contract.events import EventExchange
 from refimpl.contract.identifiers import validate_identifier
 from refimpl.contract.runtimes import CreateOptions, Exit, Task
@@ -96,8 +97,10 @@ class LinuxRuntime:
         try:
             task.shim.start(runc, cgroup)
             task.create(ctx, options, (runc.runtime if runc is not None else "") or self._oci.binary)
-        except BaseException:
+        except BaseException as error:
             task.shim.kill()
+            if isinstance(error, Canceled | DeadlineExceeded):
+                self._take_back(bundle)
             remove_bundle(bundle)
             raise
         self._tasks.add(task)
@@ -107,12 +110,20 @@ class LinuxRuntime:
             self._shim_ended(bundle)
         return task
 
+    def _take_back(self, bundle: Bundle) -> None:
+        """After a Create whose caller gave up: a container that came about all the same would keep its id."""
+        try:
+            self._terminate(bundle)
+        except (ContainerdError, OSError, subprocess.SubprocessError) as error:
+            fields = {"id": bundle.id, "namespace": bundle.namespace, "error": error}
+            log.warning("failed to take back a container", extra={"fields": fields})
+
     def _task(self, bundle: Bundle) -> LinuxTask:
         shim = LinuxShim(self._settings, bundle, self._watcher, lambda: self._shim_ended(bundle))
         return LinuxTask(shim, self._teller(bundle), self._watcher, self._remove)
 
     def _teller(self, bundle: Bundle) -> Teller:
-        return Teller(self._exchange, bundle.namespace, bundle.id)
+        return teller(self._exchange, bundle.namespace, bundle.id)
 
     def reload(self, bundle: Bundle, seconds: float) -> None:
         """List the task of an earlier daemon, or clean up after it (RT1-022).
@@ -148,7 +159,7 @@ class LinuxRuntime:
     def _clean_up(self, bundle: Bundle) -> None:
         """End what is left of a task without a shim, and tell of it."""
         end = Exit(_pid(bundle), _KILLED, time.time_ns())
-        teller = self._teller(bundle)
+        telling = self._teller(bundle)
         try:
             self._terminate(bundle)
         except (ContainerdError, OSError, subprocess.SubprocessError) as error:
@@ -157,9 +168,9 @@ class LinuxRuntime:
             if self._settings.debug:
                 # Left for somebody to look at (RT1-028).
                 return
-        teller.exited(end)
+        telling.exited(bundle.id, end)
         remove_bundle(bundle)
-        teller.deleted(end)
+        telling.deleted(end)
 
     def _terminate(self, bundle: Bundle) -> None:
         """Have the OCI runtime delete a container with all its processes, and unmount its root file system.

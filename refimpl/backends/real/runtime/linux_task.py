@@ -13,20 +13,20 @@ from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
 
+from refimpl.api import cgroups_v1_pb2, typeurl
 from refimpl.api import shim_v1_pb2 as pb
-from refimpl.api import typeurl
-from refimpl.backends.real.cgroups import v1
+from refimpl.api.task_events import Teller, mount_messages
 from refimpl.backends.real.cgroups.mounted import v1_directories
 from refimpl.backends.real.cgroups.oom import on_oom
 from refimpl.backends.real.runtime import translation
 from refimpl.backends.real.runtime.linux_shim import LinuxShim
-from refimpl.backends.real.runtime.telling import Teller
 from refimpl.backends.real.runtime.translation import shim_errors
 from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import InvalidArgument, NotFound, Unknown
 from refimpl.contract.runtimes import IO, CreateOptions, Exit, Process, ProcessInfo, ProcessState
 from refimpl.contract.types import TypedAny
+from refimpl.linux.cgroup_v1 import fill
 from refimpl.ttrpc.client import Closed
 
 log = logging.getLogger("refimpl.runtime")
@@ -135,7 +135,7 @@ class LinuxTask(LinuxProcess):
             id=bundle.id,
             bundle=str(bundle.path),
             runtime=oci_runtime,
-            rootfs=translation.mount_messages(options.rootfs),
+            rootfs=mount_messages(options.rootfs),
             terminal=io.terminal,
             stdin=io.stdin,
             stdout=io.stdout,
@@ -240,7 +240,9 @@ class LinuxTask(LinuxProcess):
         ctx.check()
         if not self._groups:
             raise NotFound("cgroup does not exist")
-        packed = typeurl.pack(v1.metrics(self._groups))
+        metrics = cgroups_v1_pb2.Metrics()
+        fill(metrics, {controller: str(group) for controller, group in self._groups.items()})
+        packed = typeurl.pack(metrics)
         return TypedAny(packed.type_url, packed.value)
 
     def on_oom(self, callback: Callable[[], None]) -> Callable[[], None]:

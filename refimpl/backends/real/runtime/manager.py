@@ -17,7 +17,7 @@ from refimpl.backends.real.runtime.shim import Patience, Shim, remove_bundle, wi
 from refimpl.backends.real.runtime.stuck import end_stuck
 from refimpl.backends.real.runtime.task import ShimTask
 from refimpl.backends.real.runtime.task_list import TaskList
-from refimpl.backends.real.runtime.telling import Teller
+from refimpl.backends.real.runtime.telling import teller
 from refimpl.backends.real.runtime.translation import as_seen
 from refimpl.backends.real.runtime.watcher import Watcher
 from refimpl.contract.context import CallContext
@@ -66,7 +66,7 @@ class ShimRuntime:
             bundle.make(options.spec.value)
             shim = self._started(ctx, bundle, options)
         except ContainerdError as error:
-            raise as_seen(error, "failed to start shim: ") from error
+            raise as_seen(error, "failed to start shim: ", before=True) from error
         task = ShimTask(shim, self._tasks.forget)
         self._tasks.add(task)
         try:
@@ -85,7 +85,7 @@ class ShimRuntime:
             try:
                 shim.start(ctx, options.task_options or options.runtime_options)
             except ContainerdError as error:
-                raise as_seen(error, "start failed: ") from error
+                raise as_seen(error, "start failed: ", before=True) from error
         except BaseException:
             remove_bundle(bundle)
             raise
@@ -95,7 +95,7 @@ class ShimRuntime:
         try:
             return self.binaries.resolve(runtime)
         except ContainerdError as error:
-            raise as_seen(error, "failed to resolve runtime path: ") from error
+            raise as_seen(error, "failed to resolve runtime path: ", before=True) from error
 
     def _undo(self, task: ShimTask, *, given_up: bool) -> None:
         """After a Create that failed: nothing of it stays, and nobody is told (SHM-057).
@@ -139,9 +139,9 @@ class ShimRuntime:
         task = self._tasks.peek(bundle.namespace, bundle.id)
         if task is None or task.shim.bundle is not bundle:
             return
-        teller = Teller(self._exchange, bundle.namespace, bundle.id)
-        teller.exited(exit_)
-        teller.deleted(exit_)
+        telling = teller(self._exchange, bundle.namespace, bundle.id)
+        telling.exited(bundle.id, exit_)
+        telling.deleted(exit_)
         self._tasks.forget(task)
 
     def get(self, ctx: CallContext, id: str) -> Task:

@@ -11,6 +11,7 @@ clean-up is always the same (SHM-041, SHM-088). One process may serve several bu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -106,11 +107,19 @@ class Shim:
             self._connect(self._commands.start(ctx, options))
             self.bundle.record(BINARY, self._commands.binary)
         except BaseException:
-            if self._client is None:
-                self._forget_log()
-            else:
-                self.shutdown()
+            self._end_unheard()
             raise
+
+    def _end_unheard(self) -> None:
+        """After a start that failed: the command may have made a process before it did, or before it was ended."""
+        if self._client is None and (address := self.bundle.read(ADDRESS).strip()):
+            with contextlib.suppress(ContainerdError):
+                self._connect(address)
+        if self._client is None:
+            self._forget_log()
+        else:
+            # One that serves others already has no reason to end, and does not.
+            self.shutdown()
 
     def reload(self) -> int:
         """Find a shim again that was started by an earlier daemon; answers with the pid of its task (SHM-082).

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from google.protobuf.empty_pb2 import Empty
 
 from refimpl.api import task_v2_pb2 as pb
+from refimpl.api.task_events import mount_messages
 from refimpl.backends.real.runtime import translation
 from refimpl.backends.real.runtime.shim import Shim
 from refimpl.backends.real.runtime.translation import shim_errors
@@ -150,7 +151,7 @@ class ShimTask(ShimProcess):
         request = pb.CreateTaskRequest(
             id=bundle.id,
             bundle=str(bundle.path),
-            rootfs=translation.mount_messages(options.rootfs),
+            rootfs=mount_messages(options.rootfs),
             terminal=options.io.terminal,
             stdin=options.io.stdin,
             stdout=options.io.stdout,

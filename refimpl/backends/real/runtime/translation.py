@@ -9,7 +9,7 @@ from typing import Protocol
 from google.protobuf.any_pb2 import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from refimpl.api import task_types_v1_pb2, types_pb2
+from refimpl.api import task_types_v1_pb2
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import (
     AlreadyExists,
@@ -23,7 +23,6 @@ from refimpl.contract.errors import (
     Unimplemented,
     Unknown,
 )
-from refimpl.contract.mounts import Mount
 from refimpl.contract.runtimes import IO, ProcessInfo, ProcessState, Status
 from refimpl.contract.times import SECOND
 from refimpl.contract.types import TypedAny
@@ -69,12 +68,16 @@ def shim_errors(prefix: str = "") -> Iterator[None]:
         raise as_seen(error, prefix) from error
 
 
-def as_seen(error: ContainerdError, prefix: str = "") -> ContainerdError:
-    """A shim's error as a client sees it: it ends with its kind, once."""
+def as_seen(error: ContainerdError, prefix: str = "", *, before: bool = False) -> ContainerdError:
+    """A shim's error as a client sees it: it ends with its kind, once.
+
+    Args:
+        before: the error may be the daemon's own, from before there was a shim to ask: then its kind stays unsaid.
+    """
     kind = type(error) if isinstance(error, _PASSED_ON) else Unknown
     text = str(error)
     text = "" if text == kind.text else text.removesuffix(f": {kind.text}")
-    return kind(prefix + text if text else prefix.removesuffix(": "), bare=False)
+    return kind(prefix + text if text else prefix.removesuffix(": "), bare=before and error.bare)
 
 
 def shim_context(ctx: CallContext, namespace: str) -> CallContext:
@@ -82,20 +85,9 @@ def shim_context(ctx: CallContext, namespace: str) -> CallContext:
     return CallContext(namespace, deadline=ctx.deadline, cancel=ctx.cancel)
 
 
-def timestamp(nanoseconds: int) -> Timestamp:
-    """A time on the wire; the zero time is one, too (TSK-042)."""
-    seconds, rest = divmod(nanoseconds, SECOND)
-    return Timestamp(seconds=seconds, nanos=rest)
-
-
 def nanoseconds(time: Timestamp) -> int:
     """A time from the wire, in Unix nanoseconds."""
     return time.seconds * SECOND + time.nanos
-
-
-def mount_messages(mounts: Sequence[Mount]) -> list[types_pb2.Mount]:
-    """Mounts as shims get them: on the root file system itself, whatever their target (TSK-015)."""
-    return [types_pb2.Mount(type=m.type, source=m.source, options=m.options) for m in mounts]
 
 
 def message(packed: TypedAny | None) -> Any | None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,13 +17,13 @@ from typing import Any
 import pytest
 
 from conformance.shim.bundle import make_rootfs, shell, spec
-from refimpl.api import cgroups_v1_pb2, linux_runc_pb2, runc_v1_pb2
+from refimpl.api import cgroups_v1_pb2, linux_runc_pb2, runc_v1_pb2, typeurl
 from refimpl.backends.real.runtime.bundle import BundlePlaces
 from refimpl.backends.real.runtime.linux_runtime import LinuxRuntime, OCIRuntime
 from refimpl.backends.real.runtime.linux_shim import LinuxShim, ShimSettings, socket_path
 from refimpl.backends.real.runtime.watcher import Watcher
-from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument, NotFound, Unimplemented, Unknown
+from refimpl.contract.context import CallContext, CancelToken
+from refimpl.contract.errors import Canceled, InvalidArgument, NotFound, Unimplemented, Unknown
 from refimpl.contract.mounts import Mount
 from refimpl.contract.runtimes import CreateOptions, Status, Task
 from refimpl.contract.types import TypedAny
@@ -81,7 +82,7 @@ class Machine:
 
     def create(self, id: str, args: list[str], **more: Any) -> Task:
         """Make a task."""
-        self.options[id] = None
+        self.options.setdefault(id, None)
         return self.runtime.create(self.ctx, id, self.wish(id, args, **more))
 
     def bundle(self, id: str) -> Path:
@@ -328,3 +329,26 @@ def test_the_end_of_a_group_is_not_a_kill(machine: Machine) -> None:
     machine.runtime.close()
 
     assert kills == []
+
+
+def test_a_container_whose_create_was_given_up_is_taken_back_and_its_id_free(machine: Machine) -> None:
+    slow = machine.top / "slow"
+    slow.write_text('#!/bin/sh\nrunc "$@" || exit\ncase " $* " in *" create "*) sleep 1000;; esac\n')
+    slow.chmod(0o755)
+    packed = typeurl.pack(linux_runc_pb2.RuncOptions(runtime=str(slow)))
+    machine.options["c"] = TypedAny(packed.type_url, packed.value)
+    wish = replace(machine.wish("c", ["sleep", "1000"]), runtime_options=machine.options["c"])
+    token = CancelToken()
+
+    def give_up() -> None:
+        until((machine.bundle("c") / "init.pid").exists, "the OCI runtime makes no container")
+        token.cancel()
+
+    thread = threading.Thread(target=give_up)
+    thread.start()
+    with pytest.raises(Canceled):
+        machine.runtime.create(CallContext(machine.namespace, cancel=token), "c", wish)
+    thread.join()
+
+    assert machine.left() == []
+    assert machine.create("c", ["sleep", "1000"]).state(machine.ctx).status is Status.CREATED

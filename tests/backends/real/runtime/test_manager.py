@@ -9,8 +9,9 @@ import pytest
 from google.protobuf.message import Message
 
 from refimpl.api import task_v2_pb2 as pb
-from refimpl.contract.context import CallContext
+from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import (
+    Canceled,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
@@ -19,7 +20,7 @@ from refimpl.contract.errors import (
 )
 from refimpl.contract.runtimes import IO, Status
 from refimpl.contract.types import TypedAny
-from tests.backends.real.runtime.worlds import CTX, SECONDS, World, options, refuses
+from tests.backends.real.runtime.worlds import CTX, SECONDS, World, options, refuses, until
 
 pytestmark = pytest.mark.root
 
@@ -88,7 +89,7 @@ def test_a_start_that_fails_leaves_nothing_and_is_not_cleaned_up(made: World) ->
     shim = made.shim()
     shim.plan("start", err=b"boom", status=3)
 
-    with pytest.raises(Unknown, match=r"^failed to start shim: start failed: boom: exit status 3: unknown$"):
+    with pytest.raises(Unknown, match=r"^failed to start shim: start failed: boom: exit status 3$"):
         made.create(shim)
 
     assert (made.left(), shim.actions()) == ([], ["start"])
@@ -132,6 +133,24 @@ def test_who_gives_up_a_create_leaves_no_task(made: World) -> None:
         assert made.runtime.tasks(CTX) == []
     finally:
         free.set()
+
+
+def test_the_process_of_a_start_that_was_given_up_is_told_to_end(made: World) -> None:
+    """Its address is in the bundle before it is printed; nobody else would ever speak to it."""
+    shim, token = made.shim(), CancelToken()
+    shim.plan("start", address_file=f"unix://{shim.path}", sleep=1000.0)
+
+    def give_up() -> None:
+        until((made.bundle() / "address").exists, "the command does not begin")
+        token.cancel()
+
+    thread = threading.Thread(target=give_up)
+    thread.start()
+    with pytest.raises(Canceled):
+        made.create(shim, ctx=CallContext("ns", cancel=token))
+    thread.join()
+
+    assert (shim.methods(), made.left()) == (["Shutdown"], [])
 
 
 def test_of_two_creates_the_second_does_not_disturb_the_first(made: World) -> None:

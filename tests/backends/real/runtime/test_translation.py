@@ -6,6 +6,7 @@ import pytest
 
 from refimpl.api import task_types_v1_pb2, types_pb2
 from refimpl.api import task_v2_pb2 as pb
+from refimpl.api.task_events import mount_messages, timestamp
 from refimpl.backends.real.runtime import translation
 from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import (
@@ -78,11 +79,11 @@ def test_only_namespace_and_patience_go_along() -> None:
 
 @pytest.mark.parametrize("time", [ZERO_TIME, 0, 1, 1_700_000_000_123_456_789])
 def test_a_time_survives_the_wire(time: int) -> None:
-    assert translation.nanoseconds(translation.timestamp(time)) == time
+    assert translation.nanoseconds(timestamp(time)) == time
 
 
 def test_a_mount_loses_its_target_alone() -> None:
-    (made,) = translation.mount_messages([Mount("bind", "/a", "sub", ("ro", "bind"))])
+    (made,) = mount_messages([Mount("bind", "/a", "sub", ("ro", "bind"))])
 
     assert made == types_pb2.Mount(type="bind", source="/a", options=["ro", "bind"])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from refimpl.api import cgroups_v1_pb2 as pb
-from refimpl.backends.real.cgroups import v1
+from refimpl.linux import cgroup_v1
 
 UNLIMITED = 9223372036854771712
 
@@ -54,18 +54,24 @@ def directories(tmp_path: Path) -> dict[str, Path]:
     return {controller: tmp_path / controller for controller in FILES}
 
 
+def metrics(directories: Mapping[str, Path]) -> pb.Metrics:
+    told = pb.Metrics()
+    cgroup_v1.fill(told, {controller: str(path) for controller, path in directories.items()})
+    return told
+
+
 def test_processes_are_counted(directories: dict[str, Path]) -> None:
-    assert v1.metrics(directories).pids == pb.PidsStat(current=3, limit=77)
+    assert metrics(directories).pids == pb.PidsStat(current=3, limit=77)
 
 
 def test_no_limit_of_processes_is_nought(directories: dict[str, Path]) -> None:
     (directories["pids"] / "pids.max").write_text("max\n")
 
-    assert v1.metrics(directories).pids.limit == 0
+    assert metrics(directories).pids.limit == 0
 
 
 def test_processor_time_is_in_nanoseconds(directories: dict[str, Path]) -> None:
-    cpu = v1.metrics(directories).cpu
+    cpu = metrics(directories).cpu
 
     assert (cpu.usage.total, list(cpu.usage.per_cpu)) == (987654321, [900000000, 87654321])
     assert (cpu.usage.user, cpu.usage.kernel) == (900_000_000, 80_000_000)
@@ -73,7 +79,7 @@ def test_processor_time_is_in_nanoseconds(directories: dict[str, Path]) -> None:
 
 
 def test_memory_has_its_statistics_and_its_blocks(directories: dict[str, Path]) -> None:
-    memory = v1.metrics(directories).memory
+    memory = metrics(directories).memory
 
     assert memory.usage == pb.MemoryEntry(limit=300, usage=100, max=200, failcnt=4)
     assert memory.swap == pb.MemoryEntry(limit=UNLIMITED, usage=101, max=201)
@@ -85,13 +91,13 @@ def test_memory_has_its_statistics_and_its_blocks(directories: dict[str, Path]) 
 
 
 def test_kills_for_want_of_memory_are_counted(directories: dict[str, Path]) -> None:
-    assert v1.metrics(directories).memory_oom_control == pb.MemoryOomControl(oom_kill_disable=1, oom_kill=5)
+    assert metrics(directories).memory_oom_control == pb.MemoryOomControl(oom_kill_disable=1, oom_kill=5)
 
 
 def test_devices_have_their_entries_and_no_total(directories: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(v1, "_devices", lambda: iter([((8, 0), "/dev/sda")]))
+    monkeypatch.setattr(cgroup_v1, "devices", lambda: iter([((8, 0), "/dev/sda")]))
 
-    blkio = v1.metrics(directories).blkio
+    blkio = metrics(directories).blkio
 
     assert [(one.op, one.device, one.major, one.minor, one.value) for one in blkio.io_serviced_recursive] == [
         ("Read", "/dev/sda", 8, 0, 4),
@@ -105,20 +111,18 @@ def test_devices_have_their_entries_and_no_total(directories: dict[str, Path], m
 def test_the_scheduler_that_counts_better_is_believed_first(directories: dict[str, Path]) -> None:
     (directories["blkio"] / "blkio.time_recursive").write_text("8:0 12\n")
 
-    blkio = v1.metrics(directories).blkio
+    blkio = metrics(directories).blkio
 
     assert [(one.op, one.value) for one in blkio.io_time_recursive] == [("", 12)]
     assert list(blkio.io_serviced_recursive) == []
 
 
 def test_huge_pages_are_told_by_size(directories: dict[str, Path]) -> None:
-    assert list(v1.metrics(directories).hugetlb) == [
-        pb.HugetlbStat(usage=2097152, max=4194304, failcnt=1, pagesize="2MB")
-    ]
+    assert list(metrics(directories).hugetlb) == [pb.HugetlbStat(usage=2097152, max=4194304, failcnt=1, pagesize="2MB")]
 
 
 def test_rdma_devices_are_told_with_their_limits(directories: dict[str, Path]) -> None:
-    rdma = v1.metrics(directories).rdma
+    rdma = metrics(directories).rdma
 
     assert list(rdma.current) == [pb.RdmaEntry(device="mlx4_0", hca_handles=2, hca_objects=20)]
     assert list(rdma.limit) == [pb.RdmaEntry(device="mlx4_0", hca_handles=0xFFFF_FFFF, hca_objects=7)]
@@ -127,13 +131,13 @@ def test_rdma_devices_are_told_with_their_limits(directories: dict[str, Path]) -
 def test_what_is_not_there_says_nothing(tmp_path: Path) -> None:
     gone = dict.fromkeys(FILES, tmp_path / "gone")
 
-    metrics = v1.metrics(gone)
+    told = metrics(gone)
 
-    assert (metrics.pids.current, metrics.cpu.usage.total, metrics.memory.usage.usage) == (0, 0, 0)
-    assert v1.metrics({}) == pb.Metrics()
+    assert not any(told.HasField(name) for name in ("pids", "cpu", "memory"))
+    assert metrics({}) == pb.Metrics()
 
 
 def test_the_machines_own_devices_have_names() -> None:
-    for (major, _minor), name in v1._devices():
+    for (major, _minor), name in cgroup_v1.devices():
         assert major >= 0
         assert name.startswith("/dev/")
