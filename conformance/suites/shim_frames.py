@@ -90,7 +90,8 @@ def test_an_answer_has_the_header_of_its_request(shim):
         codes = []
         for stream, service in enumerate(SERVICES):
             raw.send(2 * stream + 3, ask(service, "Connect", pb.ConnectRequest()))
-            heard = raw.receive(3.0)
+            # The process behind the socket is still coming to life.
+            heard = raw.receive(30.0)
             assert heard is not None, "the connection was closed"
             assert (heard.stream, heard.type, heard.flags) == (2 * stream + 3, 2, 0)
             codes.append(heard.code)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +22,7 @@ READY_SECONDS = 20.0
 STOP_SECONDS = 15.0
 COMMAND_SECONDS = 60.0
 _POLL_SECONDS = 0.02
+_AGAIN = 4
 
 # The console script's own line, so that any interpreter that has the modules can run it.
 _REFIMPL = "import sys; from refimpl.cli import main; sys.argv[0] = 'refimpl'; sys.exit(main())"
@@ -206,6 +207,20 @@ class Daemon:
         unwanted = ("CONTAINERD_", "COVERAGE_", "TMPDIR") if self.user is not None else ("CONTAINERD_",)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         return {**kept, **extra}
+
+
+def printed(run: Callable[[], tuple[int, str]]) -> tuple[int, str]:
+    """What a command tells that runs a program which prints; again, if nothing came out.
+
+    ``ctr`` forgets output of a program that has ended before it has noticed that its own side of the fifos is open: on
+    a machine under load with one run of a hundred, whoever is the daemon.
+    """
+    found = run()
+    for _ in range(_AGAIN):
+        if found[1]:
+            break
+        found = run()
+    return found
 
 
 def containerd(base: Path) -> Daemon:

@@ -195,7 +195,7 @@ def test_a_mount_of_the_command_line_is_in_the_container(client: RealClient) -> 
     (given / "file").write_text("from outside\n")
     mount = f"type=bind,src={given},dst=/mnt,options=rbind:ro"
 
-    assert client.run("--rm", "--mount", mount, IMAGE, "id", "cat", "/mnt/file") == (0, "from outside\n")
+    assert client.prints("--mount", mount, IMAGE, "id", "cat", "/mnt/file") == (0, "from outside\n")
     assert client.run("--rm", "--mount", mount, IMAGE, "id", "sh", "-c", "2>/dev/null >/mnt/new")[0] == 1
     assert [path.name for path in given.iterdir()] == ["file"]
 
@@ -203,7 +203,7 @@ def test_a_mount_of_the_command_line_is_in_the_container(client: RealClient) -> 
 def test_a_root_file_system_can_be_written_unless_it_is_read_only(client: RealClient) -> None:
     script = ("sh", "-c", "echo x 2>/dev/null >/new && cat /new")
 
-    assert client.run("--rm", IMAGE, "id", *script) == (0, "x\n")
+    assert client.prints(IMAGE, "id", *script) == (0, "x\n")
     assert client.run("--rm", "--read-only", IMAGE, "id", *script) == (1, "")
     # Written into a snapshot of its own: the next one does not see it.
     assert client.run("--rm", IMAGE, "id", "sh", "-c", "test -e /new")[0] == 1
@@ -213,14 +213,14 @@ def test_the_network_is_the_containers_own_or_the_hosts(client: RealClient) -> N
     show = ("busybox", "readlink", "/proc/self/ns/net")
     host = str(Path("/proc/self/ns/net").readlink())
 
-    status, own = client.run("--rm", IMAGE, "id", *show)
+    status, own = client.prints(IMAGE, "id", *show)
     assert (status, own.strip() == host) == (0, False)
-    assert client.run("--rm", "--net-host", IMAGE, "id", *show) == (0, f"{host}\n")
+    assert client.prints("--net-host", IMAGE, "id", *show) == (0, f"{host}\n")
 
 
 def test_a_privileged_container_may_do_what_root_may(client: RealClient) -> None:
     def rights(*options: str) -> int:
-        status, told = client.run("--rm", *options, IMAGE, "id", "cat", "/proc/self/status")
+        status, told = client.prints(*options, IMAGE, "id", "cat", "/proc/self/status")
         assert status == 0
         return int(re.findall(r"CapEff:\s*([0-9a-f]+)", told)[0], 16)
 

@@ -28,7 +28,7 @@ from tests.acceptance import daemons, images
 
 pytestmark = [pytest.mark.root, pytest.mark.debian("containerd", "ctr", "runc", "crun", "busybox")]
 
-SECONDS = 20.0
+SECONDS = 60.0
 IMAGE = images.PROGRAMS_NAME
 NAME = "containerd-shim-refimpl-v1"
 STANDING = ("sh", "-c", "trap 'exit 42' TERM; while :; do sleep 0.1; done")
@@ -87,9 +87,14 @@ class World:
         with self.daemon.background(*argv, terminal=terminal) as process:
             yield process
 
+    def prints(self, *words: str) -> tuple[int, str]:
+        """``ctr run --rm`` of a program that prints."""
+        return daemons.printed(lambda: self.run("--rm", *words))
+
     def exec(self, id: str, exec_id: str, *words: str) -> tuple[int, str]:
-        """``ctr tasks exec``."""
-        return self.ctr("tasks", "exec", "--fifo-dir", str(self._fifos), "--exec-id", exec_id, id, *words)
+        """``ctr tasks exec`` of a program that prints."""
+        argv = ["tasks", "exec", "--fifo-dir", str(self._fifos), "--exec-id", exec_id, id, *words]
+        return daemons.printed(lambda: self.ctr(*argv))
 
     def state(self, id: str) -> str:
         """What ``ctr tasks ls`` says of a task."""
@@ -167,8 +172,8 @@ def world(base: Path, archives: images.Images, oci: str) -> Iterator[World]:
 
 
 def test_what_a_container_prints_and_its_status_are_those_of_the_command(world: World) -> None:
-    assert world.run("--rm", IMAGE, "shim-a", "echo", "hi") == (0, "hi\n")
-    assert world.run("--rm", IMAGE, "shim-a", "sh", "-c", "echo out; exit 7") == (7, "out\n")
+    assert world.prints(IMAGE, "shim-a", "echo", "hi") == (0, "hi\n")
+    assert world.prints(IMAGE, "shim-a", "sh", "-c", "echo out; exit 7") == (7, "out\n")
     assert world.run("--rm", IMAGE, "shim-a", "/no/such")[0] not in {0, -1}
     assert until(lambda: world.shims() == [], SECONDS)
     assert processes.mounts_below(world.daemon.state) == []

@@ -174,8 +174,8 @@ def _all_works(scene: Scene, id: str, pid: int) -> None:
     """Exec, events, pause, wait and kill of a task that was there before the daemon; it is deleted."""
     with Client(str(scene.daemon.socket)) as client:
         ear = Ear(client, scene)
-        done = scene.daemon.ctr("tasks", "exec", "--exec-id", "e", id, "sh", "-c", "echo inside; exit 3")
-        assert (done.code, done.stdout) == (3, b"inside\n")
+        done = scene.daemon.ctr("tasks", "exec", "--exec-id", "e", id, "sh", "-c", "exit 3")
+        assert done.code == 3
         assert pid in {one.pid for one in client.tasks.list_pids(scene.ctx, id)}
         client.tasks.pause(scene.ctx, id)
         assert client.tasks.get(scene.ctx, id).status is Status.PAUSED
