@@ -9,13 +9,14 @@ from typing import Any
 import typer
 
 from refimpl import cli
+from refimpl.cli import root
 
 _WORDS = re.compile(r"(?<![\w`])(--?[a-z][a-z-]*|CONTAINERD_[A-Z]+)(?![\w`])")
 
 
 def tree() -> Iterator[tuple[str, Any]]:
     """Every command that does something: the words that call it, and typer's object (of a class that is private)."""
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(root.app)
     group.targets = {command.name: command.target for command in cli.COMMANDS}
     for name in group.list_commands(None):
         command = group.get_command(None, name)

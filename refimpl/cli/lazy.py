@@ -7,17 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 
 class LazyGroup(TyperGroup):
-    """Knows its sub-commands by name; to list them with their help, it has to import them all.
+    """Knows its sub-commands by name, and what its own help says about each.
 
     Attributes:
         targets: ``module:attribute`` by name, in the order of the help.
+        summaries: a sentence by name. To ask all commands for theirs would take a second.
     """
 
     targets: Mapping[str, str] = {}
+    summaries: Mapping[str, str] = {}
+    _listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help of the group."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all sub-commands."""
@@ -28,6 +39,8 @@ class LazyGroup(TyperGroup):
         target = self.targets.get(cmd_name)
         if target is None:
             return None
+        if self._listing and cmd_name in self.summaries:
+            return TyperCommand(cmd_name, help=self.summaries[cmd_name])
         module, _, attribute = target.partition(":")
         found = getattr(importlib.import_module(module), attribute)
         if not isinstance(found, typer.Typer):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from refimpl.cli import plain
 from refimpl.cli.options import Backends, ConfigFile
 
 
@@ -38,24 +39,20 @@ def serve(
 
     The configuration file is containerd's; flags win over it.
     """
-    # Only this command needs the daemon.
-    from refimpl.daemon.serve import Options  # noqa: PLC0415
-    from refimpl.daemon.serve import serve as run  # noqa: PLC0415
-
     raise typer.Exit(
-        run(
-            Options(
-                config=Path(config) if config else None,
-                root=root,
-                state=state,
-                address=address,
-                log_level=log_level,
-                log_format=log_format,
-                backends=backends,
-                debug_address=debug_address,
-                metrics_address=metrics_address,
-                hide_mounts=hide_mounts,
-                strict_config=strict_config,
-            )
+        plain.start(
+            {
+                "config": Path(config) if config else None,
+                "root": root,
+                "state": state,
+                "address": address,
+                "log_level": log_level,
+                "log_format": log_format,
+                "backends": backends,
+                "debug_address": debug_address,
+                "metrics_address": metrics_address,
+                "hide_mounts": hide_mounts,
+                "strict_config": strict_config,
+            }
         )
     )

@@ -7,17 +7,17 @@ may see only the kernel writes ``with assembled(root=..., state=..., backends="f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from refimpl.contract.times import Clock
-from refimpl.kernel.backends import AUTO, check_words
-from refimpl.kernel.builtin import MODULES
+from refimpl.kernel.backends import AUTO, FAKE, REAL, check_words
+from refimpl.kernel.builtin import modules_of
 from refimpl.kernel.config import Configuration
 from refimpl.kernel.hooks import Hooks, trace_target
-from refimpl.kernel.kernel import Kernel
+from refimpl.kernel.kernel import Kernel, policy_of
 from refimpl.kernel.plugins import PluginSet
 from refimpl.kernel.registration import Registration
 
@@ -51,7 +51,9 @@ def assemble(
     Raises:
         RegistrationError: a module or a plugin that does not fit, or a backend that no plugin has.
     """
-    hooks = built_in_hooks(extra, entry_points=entry_points)
+    configuration = configuration or Configuration()
+    worlds = policy_of(backends, configuration).worlds()
+    hooks = built_in_hooks(extra, entry_points=entry_points, worlds=worlds)
     registry = hooks.registry()
     for registration in registrations:
         registry.add(registration)
@@ -80,10 +82,12 @@ def assembled(**wish: Any) -> Iterator[PluginSet]:
         kernel.close()
 
 
-def built_in_hooks(extra: Sequence[object] = (), *, entry_points: bool = True) -> Hooks:
-    """The hook caller with all built-in modules, third parties' modules, and ``extra`` on top."""
+def built_in_hooks(
+    extra: Sequence[object] = (), *, entry_points: bool = True, worlds: Collection[str] = (REAL, FAKE)
+) -> Hooks:
+    """The hook caller with the built-in modules of these worlds, third parties' modules, and ``extra`` on top."""
     hooks = Hooks(trace_target())
-    hooks.register_modules(MODULES)
+    hooks.register_modules(modules_of(worlds))
     if entry_points:
         hooks.register_entry_points()
     for module in extra:

@@ -28,6 +28,17 @@ class BackendPolicy:
     default: str = AUTO
     by_uri: Mapping[str, str] = field(default_factory=dict)
 
+    def worlds(self) -> set[str]:
+        """Which of ours this can come to: a plugin of another one is never chosen, and need not be imported.
+
+        Every built-in plugin that touches a world is there in both. With ``auto``, and for the word of a stranger, a
+        plugin that is not ours may have the say.
+        """
+        asked = {self.default, *self.by_uri.values()}
+        if not asked <= {REAL, FAKE}:
+            return {REAL, FAKE}
+        return asked
+
     def choice(self, uri: str) -> str:
         """What is asked for, for this plugin."""
         return self.by_uri.get(uri, self.default)

@@ -5,6 +5,12 @@ content store and the snapshotters come first; the introspection front early, be
 the other fronts. Real and fake twins stand side by side. Nothing is imported here.
 """
 
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from refimpl.kernel.backends import FAKE, REAL
+
 MODULES: tuple[str, ...] = (
     "refimpl.backends.real.resources",
     "refimpl.backends.fake.resources",
@@ -47,3 +53,9 @@ MODULES: tuple[str, ...] = (
     "refimpl.backends.fake.content",
     "refimpl.metadata.plugin",
 )
+
+
+def modules_of(worlds: Collection[str]) -> tuple[str, ...]:
+    """Those of ``MODULES`` that are in one of these worlds (``real``, ``fake``), or in none, in the same order."""
+    others = tuple(f"refimpl.backends.{world}." for world in {REAL, FAKE} - set(worlds))
+    return tuple(name for name in MODULES if not name.startswith(others))

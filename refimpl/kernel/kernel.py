@@ -66,7 +66,7 @@ class Kernel:
         self.registry = registrations if isinstance(registrations, Registry) else Registry(registrations)
         self.root, self.state = root, state
         self.configuration = configuration or Configuration()
-        self.policy = _policy(backends, self.configuration)
+        self.policy = policy_of(backends, self.configuration)
         self.clock: Clock = clock or SystemClock()
         self.plugins = PluginSet()
         self._hooks = hooks or Hooks()
@@ -188,7 +188,8 @@ class Kernel:
             log.debug("trace of the failed plugin %s", plugin.uri, exc_info=error)
 
 
-def _policy(backends: str, configuration: Configuration) -> BackendPolicy:
+def policy_of(backends: str, configuration: Configuration) -> BackendPolicy:
+    """The choice of backends in force: ``backends``, and the configuration's table over it."""
     by_uri = dict(configuration.refimpl.backends)
     return BackendPolicy(by_uri.pop("default", backends), by_uri)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from refimpl.kernel import Configuration, Kernel, PluginSet, Registration, assemble, assembled, hookimpl
+from refimpl.kernel.assembly import built_in_hooks
 from refimpl.kernel.builtin import MODULES
 from refimpl.kernel.graph import required
 from tests.kernel.plugins import plugin
@@ -142,6 +143,38 @@ def test_further_registrations_come_last_and_take_their_place_before_who_require
     order = [r.uri for r in assembly(registrations=[plugin("io.containerd.snapshotter.v1.ps1")]).order()]
     place = order.index("io.containerd.snapshotter.v1.ps1")
     assert order[place - 1 : place + 2 : 2] == ["io.containerd.snapshotter.v1.zfs", "io.containerd.metadata.v1.bolt"]
+
+
+def test_what_touches_a_world_is_there_in_both() -> None:
+    """A daemon that is told its world loads that one's modules only, and lacks nothing."""
+    for uri in (registry := built_in_hooks(entry_points=False).registry()).uris():
+        assert set(registry.candidates(uri)) in ({""}, {"real", "fake"}), uri
+
+
+@pytest.mark.parametrize(
+    "backends,chosen,worlds",
+    [
+        ("fake", {}, {"fake"}),
+        ("real", {}, {"real"}),
+        ("auto", {}, {"real", "fake"}),
+        ("real", {"io.containerd.content.v1.content": "fake"}, {"real", "fake"}),
+        ("auto", {"default": "fake"}, {"fake"}),
+    ],
+)
+def test_a_world_that_nobody_asked_for_is_not_loaded(backends: str, chosen: dict[str, str], worlds: set[str]) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from refimpl.kernel import Configuration, assemble\n"
+        "from refimpl.kernel.config.model import RefimplConfig\n"
+        f"settings = Configuration(refimpl=RefimplConfig(backends={chosen!r}))\n"
+        f"kernel = assemble(root=Path('/r'), state=Path('/s'), backends={backends!r}, configuration=settings)\n"
+        "loaded = {name.split('.')[2] for name in sys.modules if name.startswith('refimpl.backends.')}\n"
+        "print(len(kernel.order()), *loaded)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    plugins, *loaded = done.stdout.split()
+    assert (int(plugins), set(loaded)) == (len(CATALOGUE.split()), worlds)
 
 
 def test_importing_a_plugin_module_registers_nothing() -> None:
