@@ -18,10 +18,12 @@ from refimpl.api import content_v1_pb2_grpc as wire
 from refimpl.contract import digest as digests
 from refimpl.contract.content import ContentStore
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import InvalidArgument, NotFound, OutOfRange
+from refimpl.contract.errors import ContainerdError, InvalidArgument, OutOfRange
+from refimpl.contract.quoting import quoted
 from refimpl.grpc import convert
 from refimpl.grpc.calls import streaming, unary
 from refimpl.grpc.fronts import service
+from refimpl.grpc.pieces import Piece, register
 from refimpl.grpc.uploads import answers
 from refimpl.kernel import InitContext, Registration, hookimpl
 from refimpl.services.plugin_types import GRPC, SERVICE
@@ -41,7 +43,7 @@ class ContentFront(wire.ContentServicer):
 
     def register_grpc(self, server: grpc.Server) -> None:
         """Put the service on the server."""
-        wire.add_ContentServicer_to_server(self, server)
+        register(self, server)
 
     @unary
     def Info(self, request: pb.InfoRequest, ctx: CallContext) -> pb.InfoResponse:
@@ -73,7 +75,9 @@ class ContentFront(wire.ContentServicer):
         return Empty()
 
     @streaming
-    def Read(self, request: pb.ReadContentRequest, ctx: CallContext) -> Iterator[pb.ReadContentResponse]:
+    def Read(  # type: ignore[override]  # a piece stands for a message: grpc.pieces says why
+        self, request: pb.ReadContentRequest, ctx: CallContext
+    ) -> Iterator[Piece]:
         """A range of a blob, in pieces whose offsets count from its start (CNT-070, CNT-071).
 
         Raises:
@@ -92,7 +96,7 @@ class ContentFront(wire.ContentServicer):
             offset = start
             while data := reader.read_at(offset, min(PIECE, end - offset)):
                 ctx.check()
-                yield pb.ReadContentResponse(offset=offset - start, data=data)
+                yield Piece(offset - start, data)
                 offset += len(data)
         finally:
             reader.close()
@@ -102,8 +106,8 @@ class ContentFront(wire.ContentServicer):
         """The state of an ingest (CNT-044)."""
         try:
             state = self._store.status(ctx, request.ref)
-        except NotFound as error:
-            raise NotFound(f'could not get status for ref "{request.ref}": {error.message}') from error
+        except ContainerdError as error:
+            raise type(error)(f"could not get status for ref {quoted(request.ref)}: {error.message}") from error
         return pb.StatusResponse(status=convert.ingest_to(state))
 
     @unary
@@ -134,7 +138,8 @@ def _validate(digest: str, *, named: bool = False, whole: bool = True) -> None:
     try:
         digests.validate(digest)
     except InvalidArgument as error:
-        text = f"{digest}: {error.message}" if named else f'"{digest}" failed validation' if whole else error.message
+        text = f"{quoted(digest)} failed validation" if whole else error.message
+        text = f"{digest}: {error.message}" if named else text
         raise InvalidArgument(text, bare=True) from error
 
 

@@ -14,6 +14,7 @@ import grpc
 
 from refimpl.contract.times import Clock
 from refimpl.daemon.rpc import behaviour_of, with_behaviour
+from refimpl.grpc.pieces import Piece
 from refimpl.testing.calls import Call, CallLog
 from refimpl.testing.faults import FaultPlan, ending
 
@@ -105,5 +106,6 @@ def _text(details: str | bytes | None) -> str:
 
 def _kept(messages: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
     for message in messages:
-        kept.append(message)
+        # A log is of messages; what a blob is read by is made into one where somebody looks.
+        kept.append(message.message() if isinstance(message, Piece) else message)
         yield message

@@ -47,11 +47,10 @@ class Running:
             time.sleep(_PAUSE)
         return self.log
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal; the exit status and the seconds that the end took."""
-        begin = time.monotonic()
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end, at most ``WAIT`` seconds; the exit status."""
         self.process.send_signal(how)
-        return self.process.wait(WAIT), time.monotonic() - begin
+        return self.process.wait(WAIT)
 
 
 def arguments(base: Path, *flags: str) -> list[str]:

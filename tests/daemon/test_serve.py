@@ -49,9 +49,9 @@ def test_a_life_from_start_to_stop(short: Path) -> None:
             with Client(str(running.socket)) as client:
                 assert client.health()
                 assert len(client.introspection.plugins(CTX)) == 38
-            status, seconds = running.stop()
+            status = running.stop()
             assert notified.recv(100) == b"STOPPING=1"
-            assert (status, seconds < 2) == (0, True)
+            assert status == 0
             assert not running.socket.exists()
             assert not (short / "c.sock.ttrpc").exists()
             assert (short / "out").read_bytes() == b""
@@ -60,12 +60,12 @@ def test_a_life_from_start_to_stop(short: Path) -> None:
 
 def test_interrupt_stops_like_terminate(short: Path) -> None:
     with serving(short) as running:
-        assert running.stop(signal.SIGINT)[0] == 0
+        assert running.stop(signal.SIGINT) == 0
 
 
 def test_after_a_kill_the_next_start_replaces_the_sockets(short: Path) -> None:
     with serving(short) as running:
-        assert running.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
         assert running.socket.exists()
     with serving(short) as running, Client(str(running.socket)) as client:
         assert client.health()
@@ -110,15 +110,15 @@ def test_signals_that_do_not_stop(short: Path) -> None:
         assert "[MainThread]" in dumped
         with Client(str(running.socket)) as client:
             assert client.health()
-        assert running.stop(signal.SIGHUP)[0] == -signal.SIGHUP, "there is no reload"
+        assert running.stop(signal.SIGHUP) == -signal.SIGHUP, "there is no reload"
 
 
 def test_open_streams_end_and_silent_connections_are_not_waited_for(short: Path) -> None:
     with serving(short) as running, Client(str(running.socket)) as client, socket.socket(socket.AF_UNIX) as silent:
         silent.connect(str(running.socket))
         subscription = client.events.subscribe(CTX)
-        status, seconds = running.stop()
-        assert (status, seconds < 1.5) == (0, True)
+        # Neither of them ever ends by itself: a stop that waited for one would not come to an end.
+        assert running.stop() == 0
         with pytest.raises(Unavailable):
             next(subscription)
 
@@ -128,7 +128,7 @@ def test_a_stop_as_soon_as_it_is_ready_is_a_clean_one(short: Path) -> None:
         running.until_logged("loading plugin")
         while not answers(running.socket):
             assert running.process.poll() is None
-        assert running.stop()[0] == 0
+        assert running.stop() == 0
 
 
 def test_a_start_that_blocks_can_be_broken_off_and_has_opened_nothing(short: Path) -> None:
@@ -146,8 +146,7 @@ def test_a_start_that_blocks_can_be_broken_off_and_has_opened_nothing(short: Pat
         running.until_logged("io.test.blocking.v1.x")
         assert not running.socket.exists()
         assert not (short / "c.sock.ttrpc").exists()
-        status, seconds = running.stop()
-        assert (status, seconds < 1.5) == (1, True)
+        assert running.stop() == 1
         assert running.log.splitlines()[-1] == "refimpl: context canceled"
 
 
@@ -244,6 +243,6 @@ def test_many_waiting_calls_hold_up_nobody(short: Path) -> None:
         begin = time.monotonic()
         assert client.health()
         assert time.monotonic() - begin < 5
-        assert running.stop()[0] == 0
+        assert running.stop() == 0
         for subscription in waiting:
             subscription.close()

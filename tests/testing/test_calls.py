@@ -46,7 +46,7 @@ def test_a_stream_is_logged_with_all_its_messages(containerd: FakeContainerd, ch
     steps = [
         content_v1_pb2.WriteContentRequest(action=content_v1_pb2.STAT, ref="r"),
         content_v1_pb2.WriteContentRequest(action=content_v1_pb2.WRITE, data=b"hello"),
-        content_v1_pb2.WriteContentRequest(action=content_v1_pb2.COMMIT),
+        content_v1_pb2.WriteContentRequest(action=content_v1_pb2.COMMIT, offset=5),
     ]
 
     answers = list(content_v1_pb2_grpc.ContentStub(channel).Write(iter(steps), metadata=NAMESPACE, timeout=10))
@@ -55,6 +55,12 @@ def test_a_stream_is_logged_with_all_its_messages(containerd: FakeContainerd, ch
     assert (call.requests, call.responses, call.code) == (steps, answers, grpc.StatusCode.OK)
     assert (call.request, call.response) == (steps[0], answers[-1])
     assert "and 1 more" in str(call)
+
+    question = content_v1_pb2.ReadContentRequest(digest=answers[-1].digest)
+    pieces = list(content_v1_pb2_grpc.ContentStub(channel).Read(question, metadata=NAMESPACE, timeout=10))
+    [call] = containerd.calls.of("Content/Read")
+    assert (call.request, call.responses) == (question, pieces)
+    assert pieces == [content_v1_pb2.ReadContentResponse(data=b"hello")]
 
 
 def test_a_call_that_waits_is_in_the_log_and_ends_there_when_its_caller_leaves(
