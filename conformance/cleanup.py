@@ -72,6 +72,7 @@ class _Sweep:
         if (store := self._subject.containers) is None:
             return
         for container in store.list(self._ctx):
+            self._subject.expect_shim(self._ctx.namespace, container.id)
             with self.trying(f"container {container.id}"):
                 store.delete(self._ctx, container.id)
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conformance import hookspecs, selection
+from conformance import hookspecs, runc_state, selection
 from conformance.areas import SUITES
 from conformance.fixtures import *  # noqa: F403  # pytest finds fixtures among the plugin's names
 from conformance.fixtures import RECORDER
 from conformance.results import record
+from conformance.shim import sockets
 from conformance.subjects.base import Subject, SubjectError
 from conformance.subjects.pool import SubjectPool
 from conformance.subjects.spec import parse
@@ -75,6 +76,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End what was opened."""
     if pool := config.stash.get(POOL, None):
         pool.close()
+        runc_state.forget_all()
+        sockets.forget_all()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -117,7 +120,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     per_snapshotter = "snapshotter_id" in metafunc.fixturenames
     values: list[Any] = []
     for subject in subjects_of(config):
-        if not selection.wanted(mark.args, subject, config):
+        if not selection.wanted(mark.args, subject, config) or subject.never & set(metafunc.fixturenames):
             continue
         chosen = (
             config.getoption("--snapshotter") or pool.snapshotters(subject.name) or ("",) if per_snapshotter else ()

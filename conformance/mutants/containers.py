@@ -13,12 +13,13 @@ import posixpath
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
 
-from conformance.mutants.engine import mutant, mutants
+from conformance.mutants.engine import change, hooked, mutant, mutants
 from conformance.mutants.shapes import Method, answers, argument, does_nothing, each, silent
 from refimpl.api import containers_v1_pb2 as pb
 from refimpl.api import event_types_pb2
@@ -35,6 +36,7 @@ from refimpl.contract.errors import (
 )
 from refimpl.contract.times import SECOND
 from refimpl.contract.types import TypedAny
+from refimpl.kernel import Registration, hookimpl
 
 AT = "metadata.containers"
 
@@ -720,3 +722,45 @@ def _left(original: Method, ctx: CallContext, wanted: Container) -> Any:
         original(ctx, placeholder)
         owner(original).delete(ctx, placeholder.id)
         raise
+
+
+class _Beside:
+    """A store of containers that knows of their tasks; it takes the tasks service where it finds it."""
+
+    def __init__(self) -> None:
+        self._tasks: Any = None
+
+    @hookimpl
+    def refimpl_wrap(self, registration: Registration, instance: object) -> object | None:
+        """Remember the tasks, break the containers."""
+        if registration.uri == "io.containerd.service.v1.tasks-service":
+            self._tasks = instance
+        if registration.uri == "io.containerd.service.v1.containers-service":
+            change(instance, delete=self._delete)
+        return None
+
+    def _delete(self, original: Method, ctx: CallContext, id: str) -> Any:
+        raise NotImplementedError
+
+
+@hooked("CTR-032", "a task holds its containers record")
+class _Holds(_Beside):
+    def _delete(self, original: Method, ctx: CallContext, id: str) -> Any:
+        if any(task.container_id == id for task in self._tasks.list(ctx)):
+            raise FailedPrecondition(f"container {id} has a task")
+        return original(ctx, id)
+
+
+@hooked("CTR-032", "the task ends with the record")
+class _Ends(_Beside):
+    def _delete(self, original: Method, ctx: CallContext, id: str) -> Any:
+        with suppress(ContainerdError):
+            self._tasks.kill(ctx, id, signal=9, all=True)
+            self._tasks.wait(ctx, id)
+        return original(ctx, id)
+
+
+@mutant("CTR-032", "a task without a record is not listed", at="tasks", method="list")
+def _recorded(original: Method, ctx: CallContext, *args: Any, **kwargs: Any) -> Any:
+    here = {record.id for record in owner(original)._containers.list(ctx)}
+    return [task for task in original(ctx, *args, **kwargs) if task.container_id in here]

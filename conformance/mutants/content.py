@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -908,3 +908,14 @@ def _guesses(original: Method, ctx: CallContext, ref: str, **declared: Any) -> A
         original_commit(ctx, size, expected, {**guess, **(labels or {})})
 
     return change(original(ctx, ref, **declared), write=write, commit=commit)
+
+
+@mutant("CNT-108", "the second source replaces the first", at="metadata.content", method="update")
+def _one_source(original: Method, ctx: CallContext, info: Info, paths: Sequence[str] = ()) -> Any:
+    before = owner(original).info(ctx, info.digest).labels
+    labels = dict(info.labels)
+    for key, value in info.labels.items():
+        if key.startswith("containerd.io/distribution.source."):
+            known = before.get(key, "").split(",")
+            labels[key] = ",".join([source for source in value.split(",") if source not in known] or known)
+    return original(ctx, replace(info, labels=labels), paths)

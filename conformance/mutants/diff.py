@@ -226,6 +226,12 @@ def _root_too(original: Method, ctx: Any, fs: Any, *rest: Any) -> None:
     fs.chmod("/", 0o700)
 
 
+@mutant("DIF-028", "the root gets a time", at="differ", method="_extract")
+def _root_dated(original: Method, ctx: Any, fs: Any, *rest: Any) -> None:
+    original(ctx, fs, *rest)
+    fs.utime("/", SECOND, SECOND)
+
+
 def _cut_names(original: Method, path: str, mode: str = "rb") -> Any:
     directory, base = posixpath.split(path)
     return original(posixpath.join(directory, base[:50]), mode)

@@ -111,6 +111,22 @@ class _Lenient:
             return registration.config() if registration.config is not None else None
 
 
+@hooked("GC-003", "the daemon ends and does not say of what")
+class _Terse:
+    """A kernel whose complaints about the configuration name nothing."""
+
+    def conformance_kernel(self, kernel: Kernel) -> None:
+        """Break how sections are read."""
+        change(kernel, _config=self._config)
+
+    @staticmethod
+    def _config(original: Method, registration: Registration) -> Any:
+        try:
+            return original(registration)
+        except ConfigError:
+            raise ConfigError("the configuration cannot be read") from None
+
+
 # ---- roots and references
 
 

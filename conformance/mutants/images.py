@@ -862,3 +862,18 @@ def _resolved(original: Method, ctx: CallContext, *names: str, **options: Any) -
         manifest = choose(ctx, machine.content, image.target, Choice.default())
         machine.images.update(ctx, replace(image, target=manifest))
     return original(ctx, *names, **options)
+
+
+# ------------------------------------------------------------------------------------------------ from a registry
+
+
+@mutant("IMG-059", "an image that is there keeps its target", at="metadata.images", method="update")
+def _keeps_target(original: Method, ctx: CallContext, image: Image, paths: Sequence[str] = ()) -> Any:
+    return original(ctx, replace(image, target=whose(original).get(ctx, image.name).target), paths)
+
+
+@mutant("IMG-059", "references to what is not here are forgotten", at="metadata.content", method="update")
+def _forgets_references(original: Method, ctx: CallContext, info: Info, paths: Sequence[str] = ()) -> Any:
+    here = {each.digest for each in whose(original).walk(ctx)}
+    labels = {k: v for k, v in info.labels.items() if not k.startswith(f"{GC_CONTENT}.m.") or v in here}
+    return original(ctx, replace(info, labels=labels), paths)

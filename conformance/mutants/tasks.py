@@ -558,3 +558,21 @@ def _checked_only(original: Method, ctx: CallContext, id: str, resources: TypedA
     if resources is not None and b"memory" not in resources.value and len(resources.value) > 1:
         resources = replace(resources, value=b"{}")
     original(ctx, id, resources, *more)
+
+
+# ------------------------------------------------------------------------------------------------ one call of many
+
+
+mutants("tasks", {"TSK-001": ("one call has a default namespace", {"resume": argument(0, _defaulting)})})
+
+
+@mutant("TSK-033", "an end is told in one namespace for all", at="events", method="publish")
+def _told_elsewhere(original: Method, ctx: CallContext, topic: str, event: TypedAny) -> None:
+    original(ctx.with_namespace("default") if topic == "/tasks/exit" else ctx, topic, event)
+
+
+@mutant("TSK-060", "the answer has the id of the task", at="io.containerd.grpc.v1.tasks", method="DeleteProcess")
+def _named_after_its_task(original: Method, request: Any, context: Any) -> Any:
+    answer = original(request, context)
+    answer.id = request.container_id
+    return answer

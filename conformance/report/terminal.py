@@ -23,6 +23,9 @@ _STYLE = {
     Outcome.ERROR: "bold red",
 }  # fmt: skip
 
+_REASONS = 8
+"""Reasons for skips that are shown for a subject; the report has all of them."""
+
 PLAIN_LINES = 20
 """Lines of progress where there is no terminal to draw a bar on."""
 
@@ -159,8 +162,12 @@ def _subjects(run: Run, console: Console) -> None:
         who = f"{identity.product} {identity.version}".strip() if identity else "never reached"
         told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         console.print(Text.assemble((subject, "bold"), f" ({who}): {told}"))
-        for reason, count in list(run.tally.skip_reasons(subject).items())[:8]:
+        reasons = list(run.tally.skip_reasons(subject).items())
+        for reason, count in reasons[:_REASONS]:
             console.print(Text(f"  {count} skipped: {reason}", style=_STYLE[Outcome.SKIPPED]))
+        if rest := reasons[_REASONS:]:
+            text = f"  {sum(count for _, count in rest)} skipped for {len(rest)} more reasons, which --report DIR tells"
+            console.print(Text(text, style=_STYLE[Outcome.SKIPPED]))
         left = [text for result in run.tally.of(subject) for text in result.left]
         if left:
             console.print(Text(f"  {len(left)} objects could not be cleaned up, the first: {left[0]}", style="red"))
@@ -176,9 +183,11 @@ def _verdict(run: Run, console: Console, *, strict: bool) -> None:
         if broken:
             parts = [Text(f"{len(broken)} MUST broken: {_ids(broken)}", style="bold red")]
         if unsure:
-            parts.append(
-                Text(f"{len(unsure)} MUST undecided" + (f": {_ids(unsure)}" if strict else ""), style="yellow")
-            )
+            text = f"{len(unsure)} MUST undecided" + (f": {_ids(unsure)}" if strict else "")
+            if later := sum(clause.since.startswith("2") for clause in unsure):
+                # Nothing is amiss with a daemon of 1.6 that does not know them.
+                text += f" ({later} of 2.x: --profile 1.6 leaves them out)"
+            parts.append(Text(text, style="yellow"))
         if weak:
             parts.append(Text(f"{len(weak)} SHOULD broken: {_ids(weak)}", style="yellow"))
         console.print(Text.assemble((f"{subject}: ", "bold")) + Text("; ").join(parts))

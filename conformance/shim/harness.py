@@ -10,7 +10,6 @@ import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +17,13 @@ from google.protobuf.any_pb2 import Any as Packed
 
 from conformance import runc_state
 from conformance.recorder import Recorder
-from conformance.shim import processes
+from conformance.shim import processes, sockets
 from conformance.shim.bundle import Bundle, spec
 from conformance.shim.command import Output, run
 from conformance.shim.events import EventServer
 from conformance.shim.task import CALL_SECONDS, Task
 from conformance.shim.waiting import until
 from refimpl.ttrpc.client import Closed
-
-SOCKETS = Path("/run/containerd/s")
-"""Where the reference shims listen (SHM-015)."""
 
 GROUP = "io.containerd.runc.v2.group"
 SANDBOX = "io.kubernetes.cri.sandbox-id"
@@ -242,7 +238,7 @@ class Harness:
 
     def socket_of(self, group: str) -> Path:
         """Where the reference shim for this id or group listens (SHM-015)."""
-        path = SOCKETS / sha256(f"{self.address}/{self.namespace}/{group}".encode()).hexdigest()
+        path = sockets.of(self.address, self.namespace, group)
         self._sockets.add(path)
         return path
 

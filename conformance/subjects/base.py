@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from conformance.shim import sockets
 from refimpl.contract.containers import ContainerStore
 from refimpl.contract.content import ContentStore
 from refimpl.contract.context import CallContext
@@ -64,6 +65,7 @@ class Subject:
         root: its root directory, where that can be looked into.
         types: plugin types that it consists of, for a plugin judged alone; None for a whole daemon.
         only_clauses, only_areas: what alone it is judged by; None for everything.
+        never: surfaces that nothing of its kind has: a check that asks for one is none for it, and no skip.
         ephemeral: whether it is closed after every check that used it.
         one_failure_settles: whether nobody wants to know more of it once a check has failed.
     """
@@ -73,6 +75,7 @@ class Subject:
     one_failure_settles = False
     only_clauses: frozenset[str] | None = None
     only_areas: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -155,6 +158,11 @@ class Subject:
     def has_socket(self) -> bool:
         """Whether ``address`` names a gRPC socket; a subject that makes one on demand says so here."""
         return bool(self.address)
+
+    def expect_shim(self, namespace: str, id: str) -> None:
+        """Remember that a shim may have been started for a container or group: its socket goes with the subject."""
+        if "shim" in self.capabilities:
+            sockets.expect(self.address, namespace, id)
 
     def collect(self, ctx: CallContext) -> None:
         """Force a garbage collection: a throw-away image record removed with sync, the one portable way."""

@@ -156,6 +156,8 @@ class SpawnedDaemon(DaemonSubject):
             self.capabilities |= machine.capabilities()
             # A fake world dies with its process: only a real one is there again after a restart.
             self.capabilities |= {"restart", "kill", "disk", "root", "mknod", "xattr"}
+            if shutil.which("strace") is not None:
+                self.capabilities |= {"strace"}
 
     def product(self) -> str:
         """As given."""

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformance.shim import processes
+from conformance.shim import processes, sockets
+from conformance.shim.waiting import until
 from conformance.subjects.base import SubjectError
 from refimpl.linux import removal
 
@@ -142,13 +143,20 @@ class DaemonProcess:
         """Stop, end the daemon's shims, unmount what is mounted below its directories, and delete them. Idempotent."""
         self.stop()
         # Nobody will ask for them any more. 1.6.20 leaves a shim running whose Create it gave up (TSK-029).
-        for pid in processes.serving(str(self.layout.address)):
-            processes.kill(pid)
+        end_shims(str(self.layout.address), self.layout.state)
         remove_tree(self.layout.top)
 
     def _last_line(self) -> str:
         lines = [line for line in self.log().splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it printed nothing"
+
+
+def end_shims(address: str, state: Path) -> None:
+    """End the shims of the daemon that was at an address, and remove their sockets. Idempotent."""
+    for pid in processes.serving(address):
+        processes.kill(pid)
+    until(lambda: not processes.serving(address), STOP_SECONDS)
+    sockets.forget(address, state)
 
 
 def remove_tree(top: Path) -> None:

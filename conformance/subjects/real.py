@@ -16,7 +16,7 @@ from conformance.subjects import machine
 from conformance.subjects.base import SubjectError
 from conformance.subjects.configuration import merged
 from conformance.subjects.in_process import InProcess
-from conformance.subjects.process import Layout, remove_tree
+from conformance.subjects.process import Layout, end_shims, remove_tree
 from refimpl.contract.mounts import TemporaryMounts
 from refimpl.kernel import Kernel
 
@@ -81,9 +81,11 @@ class RealSubject(InProcess):
 
     def close(self) -> None:
         """End the kernel; then unmount and remove all that it left."""
-        super().close()
         layout, self._layout = self._layout, None
+        address = self._served.path if layout is not None else ""
+        super().close()
         if layout is not None:
+            end_shims(address, layout.state)
             remove_tree(layout.top)
 
     def another(self, config: str) -> InProcess:

@@ -28,6 +28,9 @@ class ShimSubject(Subject):
         like: names of shims whose own clauses bind this one as well, because it says that it behaves as they do.
     """
 
+    # What a daemon makes of its shims is judged on daemons.
+    never = frozenset({"tasks"})
+
     def __init__(self, spec: str, binary: Path, like: Sequence[str] = ()) -> None:
         super().__init__(spec)
         self.binary = binary

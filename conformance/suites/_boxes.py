@@ -138,6 +138,7 @@ class Boxes:
         )
         box = Box(ctx, self.instance.tasks, self.instance.containers, id)
         self._made.append((box, record))
+        self.instance.expect_shim(ns, id)
         self.instance.containers.create(ctx, record)
         return box
 

@@ -26,7 +26,7 @@ from refimpl.contract.types import TypedAny
 SERVICE = "containerd.services.events.v1.Events"
 TTRPC_SERVICE = "containerd.services.events.ttrpc.v1.Events"
 
-PATIENCE = 3.0
+PATIENCE = 5.0
 """Seconds that a check waits for an event which has to come."""
 
 ACCEPTED = ["/ok", "/a/b/c", "/a_b.c-d", "/UPPER/x1", "/" + "x" * 76, "/a" * 102]

@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from conformance import runc_state
+from conformance.subjects.base import Subject
 from conformance.suites._events import Ear, opened
 from refimpl.api import runc_v1_pb2
 from refimpl.contract.containers import Container, ContainerStore, RuntimeInfo
@@ -193,12 +194,12 @@ Bundle = Callable[..., Box]
 
 
 @pytest.fixture
-def bundle(tasks: TaskService, containers: ContainerStore) -> Iterator[Bundle]:
+def bundle(subject: Subject, tasks: TaskService, containers: ContainerStore) -> Iterator[Bundle]:
     """Makes containers: ``box = bundle(ctx, ["true"])``, then ``box.run()``.
 
     Options: ``id`` (a name of its own otherwise), ``runtime``, ``options`` (of the record), ``on`` (another instance,
-    which the check must ask for before this fixture), ``linux`` and ``resources`` (parts of the OCI spec),
-    ``namespaces``, ``root`` and ``readonly`` (of the root file system) and the fields of the OCI process.
+    which the check must ask for before this fixture), ``linux``, ``resources`` and ``annotations`` (parts of the OCI
+    spec), ``namespaces``, ``root`` and ``readonly`` (of the root file system) and the fields of the OCI process.
     """
     made: list[Box] = []
     run = uuid.uuid4().hex[:8]
@@ -213,13 +214,14 @@ def bundle(tasks: TaskService, containers: ContainerStore) -> Iterator[Bundle]:
         on: Any = None,
         linux: Mapping[str, Any] | None = None,
         resources: Mapping[str, Any] | None = None,
+        annotations: Mapping[str, str] | None = None,
         namespaces: Sequence[str] = NAMESPACES,
         root: str = "rootfs",
         readonly: bool = True,
         **fields: Any,
     ) -> Box:
         id = id or f"box-{uuid.uuid4().hex[:12]}"
-        spec = {
+        spec: dict[str, Any] = {
             "ociVersion": "1.0.2",
             "process": process(*arguments, **fields),
             "root": {"path": root, "readonly": readonly},
@@ -236,8 +238,12 @@ def bundle(tasks: TaskService, containers: ContainerStore) -> Iterator[Bundle]:
                 **({"resources": dict(resources)} if resources else {}),
                 **(linux or {}),
             },
+            **({"annotations": dict(annotations)} if annotations else {}),
         }  # fmt: skip
         box = Box(ctx, on.tasks if on else tasks, on.containers if on else containers, id)
+        # An annotation may name a group, whose shim goes by that name.
+        for name in (id, *(annotations or {}).values()):
+            (on or subject).expect_shim(ctx.namespace, name)
         record = Container(id=id, runtime=RuntimeInfo(runtime, options), spec=packed(spec, SPEC))
         box.containers.create(ctx, record)
         made.append(box)

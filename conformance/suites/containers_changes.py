@@ -42,12 +42,6 @@ from refimpl.contract.errors import (
 )
 from refimpl.contract.types import TypedAny
 
-NO_CHECK: dict[str, str] = {
-    "CTR-032": "it takes a running task to see that one outlives its container's record; checks that run tasks "
-    "join with the runtimes",
-}
-"""Clauses of the whole area that no check decides, and why."""
-
 FULL = {
     "image": "img2",
     "labels": {"b": "2"},

@@ -34,16 +34,6 @@ from refimpl.contract.content import EMPTY_DIGEST
 from refimpl.contract.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from refimpl.contract.times import SECOND
 
-NO_CHECK: dict[str, str] = {
-    "CNT-095": "the order of syncs and renames shows only in a trace of the daemon's system calls, or after a power "
-    "cut; no subject lets a check have either",
-    "CNT-096": "that files are replaced and not rewritten shows only in a trace of the daemon's system calls, or after "
-    "a power cut; no subject lets a check have either",
-    "CNT-108": "the label is written by a client that pulls from a registry, the store keeps it like any other "
-    "(CNT-028, CNT-054); no subject offers a registry to pull from",
-}
-"""Clauses of the whole area that no check decides, and why."""
-
 YEAR_ONE = -62_135_596_800
 """Seconds of Go's zero time on the wire."""
 

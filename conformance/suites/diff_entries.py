@@ -283,7 +283,7 @@ def test_of_two_entries_of_a_name_the_last_one_counts(bench):
 
 @clause("DIF-028")
 def test_entries_for_the_root_itself_change_nothing(bench):
-    """Rejects: a snapshot's root directory with the mode that an archive gives to './'."""
+    """Rejects: a snapshot's root directory with the mode or the time that an archive gives to './'."""
     place = bench.place()
     before = place.stat("/")
     layer = tar(folder("./", mode=0o700, uid=9, mtime=1), folder(".", mode=0o700), folder("/", mode=0o700), file("./f"))
@@ -291,6 +291,7 @@ def test_entries_for_the_root_itself_change_nothing(bench):
     after = place.stat("/")
     assert place.paths() == ["f"]
     assert (after.mode, after.uid, after.gid) == (before.mode, before.uid, before.gid)
+    assert after.mtime >= before.mtime, "that of the file which was made in it"
 
 
 @clause("DIF-029")

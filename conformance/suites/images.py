@@ -34,12 +34,6 @@ from refimpl.contract.leases import Resource
 from refimpl.contract.times import SECOND
 from refimpl.contract.types import Descriptor, TypedAny
 
-NO_CHECK: dict[str, str] = {
-    "IMG-059": "a pull is made by a client from a registry, and no subject offers a registry to pull from; the labels "
-    "and records that it leaves are those of an import (IMG-032 to IMG-036)",
-}
-"""Clauses of the whole area that no check decides, and why."""
-
 SERVICE = "containerd.services.images.v1.Images"
 
 EXPIRED = {"containerd.io/gc.expire": "2001-01-01T00:00:00Z"}

@@ -35,12 +35,6 @@ from refimpl.contract.images import Image
 from refimpl.contract.namespaces import Namespace
 from refimpl.contract.types import Descriptor
 
-NO_CHECK: dict[str, str] = {
-    "NSP-019": "it takes a running task to see that one outlives its namespace; checks that run tasks join with the "
-    "runtimes",
-}
-"""Clauses of the whole area that no check decides, and why."""
-
 BAD_NAMES = [
     "", "-{}", "{}-", "a--{}", "a..{}", "a__{}", "a.-{}", "a/{}", "..", ".", "../{}", "a {}", " {}", "\u00e4{}", "{}\n",
     "x" * 61 + "{}",

@@ -375,10 +375,10 @@ for word; do
 done
 [ "$command" ] || exec {runc} "$@"
 mkdir -p "$folder"
-echo pages >"$folder/pages.img"
+echo pages $$ >"$folder/pages.img"
 echo core >"$folder/core.img"
 """
-"""An OCI runtime that can checkpoint without CRIU."""
+"""An OCI runtime that can checkpoint without CRIU. No two of its checkpoints are equal."""
 
 
 @clause("RT1-025", needs=ON_DISK)

@@ -30,6 +30,9 @@ WHOLE = ["create", "start", "exit", "delete"]
 ROUNDS = 5
 """Times that a race is run: the wrong order shows in most rounds of a shim that does not keep it."""
 
+TAKES = 2.0
+"""Seconds after which a slow server has taken an event."""
+
 TRUE = ("/bin/true",)
 
 
@@ -166,7 +169,7 @@ def test_calls_do_not_wait_for_the_events(shim, server):
     if server == "missing":
         shim.events.stop()
     else:
-        shim.events.refuse = lambda _event: time.sleep(1.0)
+        shim.events.refuse = lambda _event: time.sleep(TAKES)
     container = shim.shim(TRUE)
 
     begun = time.monotonic()
@@ -175,7 +178,8 @@ def test_calls_do_not_wait_for_the_events(shim, server):
     container.wait()
     container.delete()
 
-    assert time.monotonic() - begun < 1.0
+    # Four events, one behind the other: a machine that is busy needs time as well, but not so much.
+    assert time.monotonic() - begun < 2 * TAKES
 
 
 @clause("SHM-076", needs=SHIM)

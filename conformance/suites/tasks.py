@@ -31,6 +31,7 @@ from conformance.suites._tasks import (
     bundle,
     bundle_of,
     eventually,
+    given_up,
     kind,
     outputs,
     packed,
@@ -87,15 +88,15 @@ def _about(tasks, ctx, id):
 
 @clause("TSK-001")
 def test_a_call_without_a_namespace_is_refused(tasks):
-    """Rejects: a namespace that is assumed where none was named."""
+    """Rejects: a namespace that is assumed where none was named, in whatever call."""
     nobody = soon(CallContext())
+    calls = {
+        "create": lambda: tasks.create(nobody, CreateTask("x")),
+        "list": lambda: tasks.list(nobody),
+        **_about(tasks, nobody, "x"),
+    }
 
-    with pytest.raises(FailedPrecondition):
-        tasks.get(nobody, "x")
-    with pytest.raises(FailedPrecondition):
-        tasks.list(nobody)
-    with pytest.raises(FailedPrecondition):
-        tasks.create(nobody, CreateTask("x"))
+    assert {name: kind(call) for name, call in calls.items()} == dict.fromkeys(calls, FailedPrecondition)
     with pytest.raises(Unknown):
         tasks.metrics(nobody)
 
@@ -104,8 +105,9 @@ def test_a_call_without_a_namespace_is_refused(tasks):
 def test_a_namespace_that_is_no_name_is_refused(tasks):
     """Rejects: names that are looked up before they are looked at."""
     for name in ("../x", "x" * 77):
-        with pytest.raises(InvalidArgument):
-            tasks.get(soon(CallContext(name)), "x")
+        ctx = soon(CallContext(name))
+        calls = {"create": lambda ctx=ctx: tasks.create(ctx, CreateTask("x")), **_about(tasks, ctx, "x")}
+        assert {name: kind(call) for name, call in calls.items()} == dict.fromkeys(calls, InvalidArgument)
 
 
 @clause("TSK-002")
@@ -419,18 +421,25 @@ def test_list_ignores_its_filter(box, wire):
 
 
 @clause("TSK-033")
-def test_one_id_in_two_namespaces_is_two_tasks(bundle, new_namespace, tasks, unique):
-    """Rejects: a table of tasks by id alone."""
+def test_one_id_in_two_namespaces_is_two_tasks(bundle, new_namespace, tasks, unique, listen):
+    """Rejects: a table of tasks by id alone, or the end of one that is told of the other."""
     id = unique("same")
     here, there = (bundle(new_namespace(), LASTING, id=id) for _ in range(2))
+    ear = listen(TASKS, also=[found.ctx.namespace for found in (here, there)])
 
-    assert here.run() != there.run()
+    pid = here.run()
+    assert there.run() != pid
     there.end()
     there.delete()
 
-    assert here.status() is Status.RUNNING
+    assert (here.status(), here.get().pid) == (Status.RUNNING, pid)
     assert there.gone()
     assert tasks.list(soon(there.ctx)) == []
+    ear.until("/tasks/start", 2)
+    ear.until("/tasks/delete")
+    heard = {found: [each.topic for each in ear() if each.namespace == found.ctx.namespace] for found in (here, there)}
+    assert heard[here] == ["/tasks/create", "/tasks/start"]
+    assert heard[there] == ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]
 
 
 @clause("TSK-034")
@@ -591,7 +600,9 @@ def test_a_task_is_gone_with_its_shim(ctx, box):
     found = box(*LASTING)
     found.run()
     waiter = Later(found.wait)
-    eventually(lambda: not waiter.done, "the wait did not begin")
+    # By the end of a later wait the first one has reached the shim.
+    with given_up():
+        found.wait(seconds=0.2)
 
     for pid in shim_of(ctx.namespace, found.id):
         os.kill(pid, signal.SIGKILL)

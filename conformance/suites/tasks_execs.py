@@ -12,6 +12,7 @@ from conformance import clause
 from conformance.suites._events import listen
 from conformance.suites._tasks import (
     LASTING,
+    SERVICE,
     Later,
     box,
     bundle,
@@ -23,6 +24,7 @@ from conformance.suites._tasks import (
     together,
     told,
 )
+from refimpl.api import tasks_v1_pb2 as pb
 from refimpl.contract.errors import (
     AlreadyExists,
     ContainerdError,
@@ -303,6 +305,21 @@ def test_a_process_that_ended_or_never_began_can_be_deleted(box, listen):
     gone = found.delete_process("never")
     assert (gone.pid, gone.exited_at) == (0, ZERO_TIME)
     assert "/tasks/delete" not in [topic for topic, _ in told(ear)]
+
+
+@clause("TSK-060", needs={"runc", "wire"})
+def test_the_answer_names_the_process_that_was_deleted(box, wire):
+    """Rejects: the id of the task, or none."""
+    found = box(*LASTING)
+    found.run()
+    pid = found.run_exec("e", "sh", "-c", "exit 5")
+    found.wait("e")
+
+    request = pb.DeleteProcessRequest(container_id=found.id, exec_id="e")
+    answer = wire.call(f"{SERVICE}/DeleteProcess", request, namespace=found.ctx.namespace)
+
+    assert answer.code == "OK", answer.message
+    assert (answer.messages[0].id, answer.messages[0].pid, answer.messages[0].exit_status) == ("e", pid, 5)
 
 
 @clause("TSK-061")

@@ -53,6 +53,18 @@ def test_the_terminal_counts_skips_and_names_what_could_not_be_judged() -> None:
     assert "1 MUST broken: SNP-014" in text
 
 
+def test_the_terminal_says_how_many_reasons_it_does_not_show_and_what_is_of_a_later_release() -> None:
+    run = sample()
+    for number in range(10):
+        skipped = Result("fake", f"restart::test_{number}", ["RST-024"], Outcome.SKIPPED, reason=f"reason {number}")
+        run.tally.add(skipped)
+    text = printed(run)
+    assert "1 skipped: reason 6" in text
+    assert "reason 7" not in text
+    assert "3 skipped for 3 more reasons, which --report DIR tells" in text
+    assert "2 MUST undecided (1 of 2.x: --profile 1.6 leaves them out)" in text
+
+
 def test_the_json_report_has_every_clause_and_every_result(tmp_path: Path) -> None:
     files.write(sample(), tmp_path, "refimpl conform fake")
     report = json.loads((tmp_path / "report.json").read_text())

@@ -35,6 +35,35 @@ def test_the_state_of_a_namespace_of_the_run_goes_and_that_of_others_stays(state
     assert (states / "default" / "c").is_dir()
 
 
+def test_empty_control_groups_of_the_namespace_go_in_every_hierarchy(
+    states: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runc_state, "CGROUPS", tmp_path / "cgroup")
+    for hierarchy in ("cpu", "memory", "."):
+        for name in (runc_state.HERE, "default"):
+            (tmp_path / "cgroup" / hierarchy / name / "c").mkdir(parents=True)
+    # A group in which something is left cannot be removed, as little as a directory with a file.
+    (tmp_path / "cgroup/memory" / runc_state.HERE / "d").touch()
+
+    runc_state.forget(runc_state.HERE)
+
+    groups = {str(path.relative_to(tmp_path / "cgroup")) for path in (tmp_path / "cgroup").rglob("*") if path.is_dir()}
+    assert groups == {
+        "cpu", "cpu/default", "cpu/default/c", "default", "default/c",
+        "memory", "memory/default", "memory/default/c", f"memory/{runc_state.HERE}",
+    }  # fmt: skip
+
+
+def test_what_came_back_goes_at_the_end(states: Path) -> None:
+    runc_state.forget(runc_state.HERE)
+    (states / runc_state.HERE).mkdir(parents=True)
+    (states / runc_state.THERE).mkdir()
+
+    runc_state.forget_all()
+
+    assert [entry.name for entry in states.iterdir()] == [runc_state.THERE]
+
+
 @pytest.mark.root
 @pytest.mark.debian("runc", "busybox")
 def test_a_container_that_still_runs_is_ended(states: Path, tmp_path: Path) -> None:
