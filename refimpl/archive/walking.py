@@ -18,9 +18,18 @@ from refimpl.archive.layer import write_layer
 from refimpl.archive.media_types import TAR, TAR_GZIP, ProcessorFailed, StreamProcessor, plain_layer
 from refimpl.archive.stream import ByteStream, Digesting, blob_chunks
 from refimpl.archive.whiteouts import LiteralWhiteouts, OverlayWhiteouts, RemovingWhiteouts, Whiteouts
+from refimpl.contract import digest as digests
 from refimpl.contract.content import ContentStore, Info, Writer
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import AlreadyExists, ContainerdError, InvalidArgument, NotFound, Unimplemented, Unknown
+from refimpl.contract.errors import (
+    AlreadyExists,
+    ContainerdError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unimplemented,
+    Unknown,
+)
 from refimpl.contract.mount_options import parse_options
 from refimpl.contract.mounts import Mount, Mounter, RootFS
 from refimpl.contract.times import Clock
@@ -79,9 +88,12 @@ class WalkingDiffer:
             raise InvalidArgument("no mounts to apply a layer to")
         try:
             reader = self._content.reader(ctx, descriptor.digest)
-        except (NotFound, InvalidArgument) as error:
-            # A digest that is none names nothing either.
-            raise NotFound(f"failed to get reader from content store: content digest {descriptor.digest}") from error
+        except ContainerdError as error:
+            what = "failed to get reader from content store"
+            if isinstance(error, InvalidArgument) and _may_be_asked(ctx) and not _is_digest(descriptor.digest):
+                # A digest that is none names nothing either.
+                raise NotFound(f"{what}: content digest {descriptor.digest}") from error
+            raise type(error)(f"{what}: {error.message}", bare=error.bare) from error
         try:
             blob = blob_chunks(ctx, reader)
             with plain_layer(ctx, descriptor.media_type, blob, self._processors, payloads) as chunks:
@@ -154,6 +166,7 @@ class WalkingDiffer:
             _explained("failed to mount"),
             self._mounter.mounted(ctx, lower) as old,
             _explained("mount callback failed"),
+            _explained("failed to mount"),
             self._mounter.mounted(ctx, upper, read_only=True) as new,
             _explained("mount callback failed"),
         ):
@@ -225,6 +238,23 @@ class WalkingDiffer:
             return info
         changed = Info(info.digest, labels={**info.labels, UNCOMPRESSED_LABEL: wanted})
         return self._content.update(ctx, changed, [f"labels.{UNCOMPRESSED_LABEL}"])
+
+
+def _may_be_asked(ctx: CallContext) -> bool:
+    """Whether the namespace, which a store of its own may do without, is not what was wrong."""
+    try:
+        ctx.require_namespace()
+    except ContainerdError as error:
+        return isinstance(error, FailedPrecondition)
+    return True
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        digests.validate(text)
+    except InvalidArgument:
+        return False
+    return True
 
 
 class _Trees:

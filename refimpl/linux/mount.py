@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 FLAGS: dict[str, int] = {
@@ -36,8 +37,7 @@ def mount(source: str, target: str, type: str, flags: int, data: str) -> None:
     """mount(2).
 
     Raises:
-        OSError: with the kernel's errno, about the source.
-        ValueError: a null byte.
+        OSError: with the kernel's errno, about the source; EINVAL for a null byte.
     """
     words = [_bytes(word) for word in (source, target, type)]
     if _libc.mount(*words, flags, _bytes(data) or None):
@@ -71,10 +71,11 @@ def unshare_working_directory() -> None:
 def _bytes(word: str) -> bytes:
     encoded = os.fsencode(word)
     if b"\0" in encoded:
-        raise ValueError("embedded null byte")
+        # The kernel would end the text there, and do something else than was asked for.
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), word)
     return encoded
 
 
 def _failed(about: str) -> OSError:
-    error = ctypes.get_errno()
-    return OSError(error, os.strerror(error), about) if about else OSError(error, os.strerror(error))
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), about) if about else OSError(code, os.strerror(code))

@@ -139,6 +139,8 @@ class MountTable:
             raise Unknown(_helper_failed(mount, target))
         if options.loop:
             raise InvalidArgument("the fake host has no loop devices: option loop")
+        if any("\0" in word for word in (mount.source, mount.type, *options.data)):
+            raise fail(errno.EINVAL, mount.source)
         with self._lock:
             trail = self.view.locate(target)
             if "remount" in options.flags:

@@ -161,6 +161,24 @@ def test_damage_is_reported_with_what_was_being_done(world: World) -> None:
     assert str(error.value) == "mount callback failed: archive/tar: invalid tar header"
 
 
+def test_of_two_trees_the_one_that_cannot_be_mounted_is_told(world: World) -> None:
+    nothing = [Mount("bind", "/none", options=("rbind",))]
+    with pytest.raises(Unknown, match=r"^failed to mount: /none: no such file or directory$"):
+        world.differ.compare(CTX, nothing, [])
+    with pytest.raises(Unknown, match=r"^mount callback failed: failed to mount: /none: no such file or directory$"):
+        world.differ.compare(CTX, [], nothing)
+
+
+def test_a_refusal_of_the_store_keeps_its_kind(world: World) -> None:
+    digest = world.blob(LAYER)
+    with pytest.raises(FailedPrecondition, match=r"^failed to get reader from content store: namespace is required"):
+        world.differ.apply(CallContext(), Descriptor(TAR, digest), TARGET)
+    with pytest.raises(InvalidArgument, match=r"^failed to get reader from content store: namespace validation: "):
+        world.differ.apply(CallContext("a b"), Descriptor(TAR, digest), TARGET)
+    with pytest.raises(NotFound, match=r"^failed to get reader from content store: content digest none: not found$"):
+        world.differ.apply(CTX, Descriptor(TAR, "none"), TARGET)
+
+
 def test_a_blob_is_looked_up_in_the_callers_namespace(world: World) -> None:
     digest = world.blob(LAYER)
     for ctx, name in ((CTX.with_namespace("other"), digest), (CTX, "sha256:" + "0" * 64), (CTX, "nonsense")):
