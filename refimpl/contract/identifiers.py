@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from refimpl.contract.errors import InvalidArgument
+from refimpl.contract.quoting import quoted
 
 MAX_IDENTIFIER = 76
 """Longest identifier, in bytes."""
@@ -28,9 +29,9 @@ def validate_identifier(text: str) -> None:
     if not text:
         raise InvalidArgument("identifier must not be empty")
     if len(text.encode()) > MAX_IDENTIFIER:
-        raise InvalidArgument(f'identifier "{text}" greater than maximum length ({MAX_IDENTIFIER} characters)')
+        raise InvalidArgument(f"identifier {quoted(text)} greater than maximum length ({MAX_IDENTIFIER} characters)")
     if not _IDENTIFIER.match(text):
-        raise InvalidArgument(f'identifier "{text}" must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$')
+        raise InvalidArgument(f"identifier {quoted(text)} must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$")
 
 
 def validate_namespace(text: str) -> None:

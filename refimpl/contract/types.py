@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from refimpl.contract.errors import InvalidArgument
+from refimpl.contract.quoting import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Platform:
         """
         parts = text.split("/")
         if not 2 <= len(parts) <= 3 or not all(parts):
-            raise InvalidArgument(f'"{text}" is an invalid platform')
+            raise InvalidArgument(f"{quoted(text)} is an invalid platform")
         os, architecture, *variant = parts
         default = "v8" if architecture == "arm64" else ""
         return cls(os, architecture, variant[0] if variant else default)

@@ -29,7 +29,7 @@ from refimpl.contract.introspection import PluginInfo
 from refimpl.contract.leases import Lease, Resource
 from refimpl.contract.mounts import Mount
 from refimpl.contract.namespaces import Namespace
-from refimpl.contract.times import SECOND
+from refimpl.contract.times import SECOND, ZERO_TIME
 from refimpl.contract.types import Descriptor, Platform, TypedAny
 
 _KINDS = {
@@ -222,8 +222,9 @@ def envelope_to(value: Envelope) -> types_pb2.Envelope:
 
 
 def envelope_from(message: types_pb2.Envelope) -> Envelope:
-    """An event on its way, from the wire."""
-    return Envelope(time_from(message.timestamp), message.namespace, message.topic, any_from(message.event))
+    """An event on its way, from the wire; without a time it has the zero time."""
+    timestamp = time_from(message.timestamp) if message.HasField("timestamp") else ZERO_TIME
+    return Envelope(timestamp, message.namespace, message.topic, any_from(message.event))
 
 
 def plugin_to(value: PluginInfo) -> introspection_v1_pb2.Plugin:

@@ -19,10 +19,15 @@ from refimpl.api import events_v1_pb2_grpc as wire
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError, InvalidArgument, Unavailable, Unknown
 from refimpl.contract.events import EventExchange
+from refimpl.contract.quoting import quoted
+from refimpl.contract.times import SECOND, ZERO_TIME
 from refimpl.grpc import convert
 from refimpl.grpc.calls import streaming, unary
 from refimpl.kernel import InitContext, Registration, TTRPCMethod, TTRPCRegistrar, hookimpl
 from refimpl.services.plugin_types import EVENT, GRPC
+
+_FIRST, _LAST = ZERO_TIME, 253_402_300_800 * SECOND - 1
+"""The times that the wire can carry: the years 1 to 9999."""
 
 TTRPC_NAME = "containerd.services.events.ttrpc.v1.Events"
 
@@ -46,7 +51,7 @@ class EventsFront(wire.EventsServicer):
     def Publish(self, request: pb.PublishRequest, ctx: CallContext) -> Empty:
         """Tell something in the caller's namespace (EVT-001 to 005); there must be something to tell (EVT-006)."""
         if not request.HasField("event"):
-            raise InvalidArgument(f'no event to publish under "{request.topic}"')
+            raise InvalidArgument(f"no event to publish under {quoted(request.topic)}")
         self._exchange.publish(ctx, request.topic, convert.any_from(request.event))
         return Empty()
 
@@ -63,10 +68,13 @@ class EventsFront(wire.EventsServicer):
         """
         if not request.HasField("envelope"):
             raise InvalidArgument("no envelope to forward")
-        for part in ("event", "timestamp"):
-            if not request.envelope.HasField(part):
-                raise InvalidArgument(f"{part} must be set on forwarded event")
-        self._exchange.forward(ctx, convert.envelope_from(request.envelope))
+        if not request.envelope.HasField("event"):
+            raise InvalidArgument("event must be set on forwarded event")
+        envelope = convert.envelope_from(request.envelope)
+        if not _FIRST <= envelope.timestamp <= _LAST or not 0 <= request.envelope.timestamp.nanos < SECOND:
+            # Subscribers written in Go cannot read such a message: their stream would end.
+            raise InvalidArgument("timestamp of forwarded event is out of range")
+        self._exchange.forward(ctx, envelope)
         return Empty()
 
     @streaming

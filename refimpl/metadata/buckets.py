@@ -69,6 +69,7 @@ from collections.abc import Iterator, Mapping
 from refimpl.contract import kv
 from refimpl.contract.encoding import decode_time, encode_time
 from refimpl.contract.errors import Unknown
+from refimpl.contract.quoting import quoted
 from refimpl.contract.times import ZERO_TIME
 
 SCHEMA = b"v1"
@@ -226,7 +227,7 @@ def write_labels(bucket: kv.Bucket, labels: Mapping[str, str], kind: bytes = LAB
         try:
             put(into, key, encode_name(value))
         except Unknown as err:
-            raise Unknown(f'failed to set label "{key}"="{value}": {err}') from err
+            raise Unknown(f"failed to set label {quoted(key)}={quoted(value)}: {err}") from err
 
 
 def read_time(bucket: kv.Bucket, key: bytes) -> int:

@@ -17,6 +17,7 @@ from refimpl.contract.encoding import decode_any, encode_any
 from refimpl.contract.errors import AlreadyExists, InvalidArgument, NotFound, Unknown
 from refimpl.contract.fieldpaths import map_key, with_key
 from refimpl.contract.identifiers import validate_identifier
+from refimpl.contract.quoting import quoted
 from refimpl.contract.types import TypedAny
 from refimpl.metadata import adaptors, buckets, labels
 from refimpl.metadata.database import Database
@@ -41,7 +42,7 @@ class ContainerStore:
         with self._database.view() as v1:
             record = buckets.find(v1, namespace, buckets.CONTAINERS, id)
             if record is None:
-                raise NotFound(f'container "{id}" in namespace "{namespace}"')
+                raise NotFound(f"container {quoted(id)} in namespace {quoted(namespace)}")
             return _read(id, record)
 
     def list(self, ctx: CallContext, filters: Sequence[str] = ()) -> list[Container]:
@@ -77,7 +78,7 @@ class ContainerStore:
             try:
                 record = buckets.create(buckets.make(v1, namespace, buckets.CONTAINERS), container.id)
             except AlreadyExists:
-                raise AlreadyExists(f'container "{container.id}"') from None
+                raise AlreadyExists(f"container {quoted(container.id)}") from None
             _write(record, stored)
         return stored
 
@@ -90,16 +91,16 @@ class ContainerStore:
                 snapshotter than stored (CTR-019); a result that ``create`` would refuse.
             Unknown: a label without key.
         """
-        namespace = ctx.require_namespace()
         if not container.id:
             raise InvalidArgument("Container.ID required", bare=True)
+        namespace = ctx.require_namespace()
         with self._database.update() as v1:
             containers = buckets.find(v1, namespace, buckets.CONTAINERS)
             if containers is None:
-                raise NotFound(f'cannot update container "{container.id}" in namespace "{namespace}"')
+                raise NotFound(f"cannot update container {quoted(container.id)} in namespace {quoted(namespace)}")
             record = buckets.find(containers, container.id)
             if record is None:
-                raise NotFound(f'container "{container.id}"')
+                raise NotFound(f"container {quoted(container.id)}")
             changed = _read(container.id, record)
             if not fieldpaths:
                 _check_immutable(changed, container)
@@ -123,7 +124,7 @@ class ContainerStore:
         with self._database.update() as v1:
             containers = buckets.find(v1, namespace, buckets.CONTAINERS)
             if containers is None:
-                raise NotFound(f'cannot delete container "{id}" in namespace "{namespace}"')
+                raise NotFound(f"cannot delete container {quoted(id)} in namespace {quoted(namespace)}")
             if not buckets.remove(containers, id):
                 raise NotFound(f"container {id}")
             self._database.mark_dirty("containers")
@@ -154,7 +155,7 @@ def _apply(current: Container, wanted: Container, path: str) -> Container:
             return replace(current, image=wanted.image)
         case "snapshotkey":
             return replace(current, snapshot_key=wanted.snapshot_key)
-    raise InvalidArgument(f'cannot update "{path}" field on "{current.id}"')
+    raise InvalidArgument(f"cannot update {quoted(path)} field on {quoted(current.id)}")
 
 
 def _validated(container: Container) -> Container:
@@ -212,7 +213,7 @@ def _write(record: kv.Bucket, container: Container) -> None:
     try:
         _write_fields(record, container)
     except Unknown as err:
-        raise Unknown(f'failed to write container "{container.id}": {err}') from err
+        raise Unknown(f"failed to write container {quoted(container.id)}: {err}") from err
 
 
 def _write_fields(record: kv.Bucket, container: Container) -> None:

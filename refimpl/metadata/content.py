@@ -157,7 +157,10 @@ class NamespacedContentStore:
         with self._lock.shared():
             with self._database.update() as v1:
                 if expected and buckets.find(v1, namespace, buckets.CONTENT, buckets.BLOB, expected) is not None:
-                    leases.add_content(ctx, v1, expected)
+                    try:
+                        leases.add_content(ctx, v1, expected)
+                    except NotFound as err:
+                        raise NotFound(f"unable to lease content: {err.message}") from err
                     opened = None
                 else:
                     opened = self._open(ctx, v1, namespace, ref, total, expected)

@@ -15,6 +15,7 @@ from refimpl.contract.encoding import decode_varint, encode_varint
 from refimpl.contract.errors import AlreadyExists, InvalidArgument, NotFound, Unknown
 from refimpl.contract.fieldpaths import map_key, with_key
 from refimpl.contract.images import Image
+from refimpl.contract.quoting import quoted
 from refimpl.contract.types import Descriptor
 from refimpl.metadata import adaptors, buckets, labels
 from refimpl.metadata.database import Database
@@ -36,7 +37,7 @@ class ImageStore:
         with self._database.view() as v1:
             record = buckets.find(v1, namespace, buckets.IMAGES, name)
             if record is None:
-                raise NotFound(f'image "{name}"')
+                raise NotFound(f"image {quoted(name)}")
             return _read(name, record)
 
     def list(self, ctx: CallContext, filters: Sequence[str] = ()) -> list[Image]:
@@ -60,15 +61,15 @@ class ImageStore:
             InvalidArgument: no name, no valid target, labels too long (IMG-003 to 005).
             Unknown: a label or an annotation without key.
         """
-        namespace = ctx.require_namespace()
         _check_name(image)
+        namespace = ctx.require_namespace()
         now = self._database.clock.now()
         stored = replace(_validated(image), created_at=now, updated_at=now)
         with self._database.update() as v1:
             try:
                 record = buckets.create(buckets.make(v1, namespace, buckets.IMAGES), image.name)
             except AlreadyExists:
-                raise AlreadyExists(f'image "{image.name}"') from None
+                raise AlreadyExists(f"image {quoted(image.name)}") from None
             _write(record, stored)
         return stored
 
@@ -80,12 +81,12 @@ class ImageStore:
             InvalidArgument: no name, a path that names no mutable field, or a result that ``create`` would refuse.
             Unknown: as ``create``.
         """
-        namespace = ctx.require_namespace()
         _check_name(image)
+        namespace = ctx.require_namespace()
         with self._database.update() as v1:
             record = buckets.find(v1, namespace, buckets.IMAGES, image.name)
             if record is None:
-                raise NotFound(f'image "{image.name}"')
+                raise NotFound(f"image {quoted(image.name)}")
             changed = _read(image.name, record)
             for path in fieldpaths or ("labels", "target"):
                 changed = _apply(changed, image, path)
@@ -103,7 +104,7 @@ class ImageStore:
         with self._database.update() as v1:
             images = buckets.find(v1, namespace, buckets.IMAGES)
             if images is None or not buckets.remove(images, name):
-                raise NotFound(f'image "{name}"')
+                raise NotFound(f"image {quoted(name)}")
             self._database.mark_dirty("images")
 
 
@@ -126,7 +127,7 @@ def _apply(current: Image, wanted: Image, path: str) -> Image:
         return replace(current, target=replace(target, annotations=wanted.target.annotations))
     if path == "target":
         return replace(current, target=wanted.target)
-    raise InvalidArgument(f'cannot update "{path}" field on image "{current.name}"')
+    raise InvalidArgument(f"cannot update {quoted(path)} field on image {quoted(current.name)}")
 
 
 def _validated(image: Image) -> Image:
@@ -139,7 +140,7 @@ def _validated(image: Image) -> Image:
     try:
         digest.validate(target.digest)
     except InvalidArgument as err:
-        raise InvalidArgument(f'Target.Digest "{target.digest}" invalid: {err.message}') from err
+        raise InvalidArgument(f"Target.Digest {quoted(target.digest)} invalid: {err.message}") from err
     if target.size <= 0:
         raise InvalidArgument("Target.Size must be greater than zero")
     if not target.media_type:

@@ -17,6 +17,7 @@ from refimpl.contract.context import CallContext
 from refimpl.contract.encoding import encode_time
 from refimpl.contract.errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from refimpl.contract.leases import Lease, Resource
+from refimpl.contract.quoting import quoted
 from refimpl.metadata import adaptors, buckets
 from refimpl.metadata.database import Database
 
@@ -43,7 +44,7 @@ class LeaseManager:
             try:
                 record = buckets.create(buckets.make(v1, namespace, buckets.LEASES), id)
             except AlreadyExists:
-                raise AlreadyExists(f'lease "{id}"') from None
+                raise AlreadyExists(f"lease {quoted(id)}") from None
             buckets.write_labels(record, labels or {})
             record.put(buckets.CREATED_AT, encode_time(now))
             return _read(id, record)
@@ -58,7 +59,7 @@ class LeaseManager:
         with self._database.update() as v1:
             leases = buckets.find(v1, namespace, buckets.LEASES)
             if leases is None or not buckets.remove(leases, id):
-                raise NotFound(f'lease "{id}"')
+                raise NotFound(f"lease {quoted(id)}")
             self._database.mark_dirty("leases")
 
     def list(self, ctx: CallContext, filters: Sequence[str] = ()) -> list[Lease]:
@@ -87,7 +88,8 @@ class LeaseManager:
             record = _get(v1, namespace, lease)
             path, key = _place(resource)
             if not key or not all(path):
-                raise InvalidArgument(f'resource "{resource.id}" of type "{resource.type}" has an empty name')
+                what = f"resource {quoted(resource.id)} of type {quoted(resource.type)}"
+                raise InvalidArgument(f"{what} has an empty name")
             buckets.put(buckets.make(record, *path), key, buckets.NIL)
 
     def delete_resource(self, ctx: CallContext, lease: str, resource: Resource) -> None:
@@ -187,7 +189,7 @@ def _drop(record: kv.Bucket, path: Sequence[bytes | str], key: str) -> None:
 def _get(v1: kv.Bucket, namespace: str, lease: str) -> kv.Bucket:
     record = buckets.find(v1, namespace, buckets.LEASES, lease)
     if record is None:
-        raise NotFound(f'lease "{lease}"')
+        raise NotFound(f"lease {quoted(lease)}")
     return record
 
 

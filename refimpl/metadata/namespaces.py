@@ -14,6 +14,7 @@ from refimpl.contract.errors import AlreadyExists, FailedPrecondition, InvalidAr
 from refimpl.contract.fieldpaths import map_key
 from refimpl.contract.identifiers import validate_namespace
 from refimpl.contract.namespaces import Namespace
+from refimpl.contract.quoting import quoted
 from refimpl.metadata import buckets, labels
 from refimpl.metadata.database import Database
 
@@ -45,11 +46,14 @@ class NamespaceStore:
         """
         validate_namespace(namespace.name)
         kept = labels.validated(namespace.labels, "namespace")
+        if "" in namespace.labels:
+            # Elsewhere a label without key and value is nothing; here it is a label without key.
+            raise Unknown("key required")
         with self._database.update() as v1:
             try:
                 record = buckets.create(v1, namespace.name)
             except AlreadyExists:
-                raise AlreadyExists(f'namespace "{namespace.name}"') from None
+                raise AlreadyExists(f"namespace {quoted(namespace.name)}") from None
             # Even when empty: it tells a namespace that was made from one that came about (NSP-030).
             _put_labels(buckets.make(record, buckets.LABELS), kept)
         return namespace
@@ -91,17 +95,17 @@ class NamespaceStore:
             if record is None and name and v1.get(buckets.encode_name(name)) is not None:
                 raise Unknown("incompatible value")
             if record is None:
-                raise NotFound(f'namespace "{name}"')
+                raise NotFound(f"namespace {quoted(name)}")
             held = _held(record)
             if held:
-                raise FailedPrecondition(f'namespace "{name}" must be empty, but it still has {", ".join(held)}')
+                raise FailedPrecondition(f"namespace {quoted(name)} must be empty, but it still has {', '.join(held)}")
             buckets.remove(v1, name)
 
 
 def _label_key(path: str) -> str:
     key = map_key(path, "labels")
     if key is None:
-        raise InvalidArgument(f'cannot update "{path}" field', bare=True)
+        raise InvalidArgument(f"cannot update {quoted(path)} field", bare=True)
     return key
 
 
@@ -126,7 +130,7 @@ def _held(record: kv.Bucket) -> list[str]:
     kinds = {"images": (buckets.IMAGES,), "blobs": (buckets.CONTENT, buckets.BLOB), "containers": (buckets.CONTAINERS,)}
     held = [kind for kind, path in kinds.items() if _any(buckets.find(record, *path))]
     snapshotters = buckets.subbuckets(record.bucket(buckets.SNAPSHOTS))
-    return held + [f'snapshots on "{name}" snapshotter' for name, snapshots in snapshotters if _any(snapshots)]
+    return held + [f"snapshots on {quoted(name)} snapshotter" for name, snapshots in snapshotters if _any(snapshots)]
 
 
 def _any(bucket: kv.Bucket | None) -> bool:

@@ -68,7 +68,7 @@ class SnapshotRecords:
             for _, record in self.list(v1, namespace)
         }
 
-    def reserve(self, v1: kv.Bucket, namespace: str, key: str, parent: str, target: str) -> tuple[str, str]:
+    def reserve(self, ctx: CallContext, v1: kv.Bucket, key: str, parent: str, target: str) -> tuple[str, str]:
         """The back end's names for a new snapshot and its parent; uses up a number (SNP-106).
 
         Args:
@@ -77,16 +77,18 @@ class SnapshotRecords:
         Raises:
             AlreadyExists: the target is there (SNP-100), or the key is taken (SNP-016).
             NotFound: no such parent (SNP-015).
-            Unknown: no key (SNP-030).
+            Unknown: no key (SNP-030); looked at last, behind the lease.
         """
-        if not key:
-            raise Unknown("bucket name required")
+        namespace = ctx.namespace
         home = buckets.make(v1, namespace, buckets.SNAPSHOTS, self._name)
         if target and buckets.find(home, target) is not None:
             raise AlreadyExists(f"target snapshot {quoted(target)}")
-        if buckets.find(home, key) is not None:
+        if key and buckets.find(home, key) is not None:
             raise AlreadyExists(f"snapshot {quoted(key)}")
         backend_parent = buckets.text(_parent(home, parent), buckets.NAME) if parent else ""
+        if not key:
+            leases.require(ctx, v1)
+            raise Unknown("bucket name required")
         return f"{namespace}/{home.next_sequence()}/{key}", backend_parent
 
     def create(self, ctx: CallContext, v1: kv.Bucket, namespace: str, creation: Creation) -> None:

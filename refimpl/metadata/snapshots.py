@@ -84,7 +84,10 @@ class NamespacedSnapshotter:
             kept = validated(wanted, "info")
             local = replace(before, labels=kept, updated_at=self._database.clock.now())
             buckets.write_times(record, local.created_at, local.updated_at)
-            buckets.write_labels(record, kept)
+            try:
+                buckets.write_labels(record, kept)
+            except Unknown as err:
+                raise Unknown(f"failed to read labels: {err}") from err
             # Last, and inside: a back end that refuses rolls the record back.
             inner = Info(buckets.text(record, buckets.NAME), labels=inherited(kept))
             return _merge(self._backend.update(ctx.with_lease(""), inner, fieldpaths), local)
@@ -154,8 +157,8 @@ class NamespacedSnapshotter:
 
         A record whose snapshot is gone from the back end is left out; what changes meanwhile may or may not be seen.
         """
-        wanted = parse_filters(filters)
         namespace = ctx.require_namespace()
+        wanted = parse_filters(filters)
         with self._database.view() as v1:
             records = self._records.list(v1, namespace)
             found = [(buckets.text(record, buckets.NAME), read_info(key, record)) for key, record in records]
@@ -192,7 +195,7 @@ class NamespacedSnapshotter:
         with self._lock.shared():
             with self._database.update() as v1:
                 target = kept.get(SNAPSHOT_REF, "")
-                backend_key, backend_parent = self._records.reserve(v1, namespace, key, parent, target)
+                backend_key, backend_parent = self._records.reserve(ctx, v1, key, parent, target)
             make = self._backend.view if kind is Kind.VIEW else self._backend.prepare
             try:
                 mounts = make(ctx.with_lease(""), backend_key, backend_parent, inherited(kept))

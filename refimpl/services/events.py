@@ -23,6 +23,7 @@ from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError, InvalidArgument, NotFound
 from refimpl.contract.events import Envelope, EventExchange
 from refimpl.contract.identifiers import validate_identifier, validate_namespace
+from refimpl.contract.quoting import quoted
 from refimpl.contract.times import ZERO_TIME, Clock
 from refimpl.contract.types import TypedAny
 from refimpl.kernel import InitContext, Registration, hookimpl
@@ -183,17 +184,17 @@ def _field(message: Message, path: Sequence[str]) -> str | None:
 
 def _validate_topic(topic: str) -> None:
     if not topic:
-        raise InvalidArgument(f'envelope topic "{topic}": must not be empty')
+        raise InvalidArgument(f"envelope topic {quoted(topic)}: must not be empty")
     if not topic.startswith("/"):
-        raise InvalidArgument(f"envelope topic \"{topic}\": must start with '/'")
+        raise InvalidArgument(f"envelope topic {quoted(topic)}: must start with '/'")
     if topic == "/":
-        raise InvalidArgument(f'envelope topic "{topic}": must have at least one component')
+        raise InvalidArgument(f"envelope topic {quoted(topic)}: must have at least one component")
     for component in topic[1:].split("/"):
         try:
             validate_identifier(component)
         except InvalidArgument as error:
             raise InvalidArgument(
-                f'envelope topic "{topic}": failed validation on component "{component}": {error.message}'
+                f"envelope topic {quoted(topic)}: failed validation on component {quoted(component)}: {error.message}"
             ) from error
 
 

@@ -17,6 +17,7 @@ from refimpl.contract import filters as filter_language
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import InvalidArgument, Unknown
 from refimpl.contract.introspection import PluginError, PluginInfo, ServerInfo
+from refimpl.contract.quoting import quoted
 from refimpl.kernel import InitContext, Plugin, Registration, hookimpl
 from refimpl.services.plugin_types import GRPC, SERVICE
 
@@ -120,7 +121,7 @@ def _validate_uuid(text: str) -> None:
     bare = text
     if len(text) == _LENGTH + len(_URN):
         if text[: len(_URN)].lower() != _URN:
-            raise Unknown(f'invalid urn prefix: "{text[: len(_URN)]}"')
+            raise Unknown(f"invalid urn prefix: {quoted(text[: len(_URN)])}")
         bare = text[len(_URN) :]
     elif len(text) == _LENGTH + 2:
         bare = text[1:-1]

@@ -23,6 +23,7 @@ from refimpl.contract.containers import Container
 from refimpl.contract.content import ContentStore
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import AlreadyExists, ContainerdError, Unknown
+from refimpl.contract.quoting import quoted
 from refimpl.contract.scratch import Scratch
 from refimpl.contract.times import Clock
 from refimpl.contract.types import Descriptor, TypedAny
@@ -94,7 +95,7 @@ class Checkpoints:
             Unknown: another media type, a blob that is not there, or no tar.
         """
         if descriptor.media_type != CHECKPOINT:
-            raise Unknown(f'unsupported checkpoint type "{descriptor.media_type}"')
+            raise Unknown(f"unsupported checkpoint type {quoted(descriptor.media_type)}")
         try:
             reader = self._content.reader(ctx, descriptor.digest)
         except ContainerdError as error:
@@ -151,6 +152,8 @@ class Checkpoints:
 def _opened(options: TypedAny | None, kind: type[O], refusal: str) -> O | None:
     if options is None:
         return None
+    if options.type_url in typeurl.JSON_TYPES:
+        raise Unknown(refusal)
     try:
         message = typeurl.unpack(Any(type_url=options.type_url, value=options.value))
     except (typeurl.UnknownType, typeurl.MalformedValue) as error:

@@ -297,6 +297,58 @@ def test_the_state_of_an_unknown_ingest_is_not_found_by_name(channel: grpc.Chann
     )
 
 
+def test_the_state_of_an_ingest_is_refused_under_its_name_whatever_the_reason(channel: grpc.Channel) -> None:
+    stub = content_v1_pb2_grpc.ContentStub(channel)
+    assert refused(stub.Status, content_v1_pb2.StatusRequest(ref="r")) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        'could not get status for ref "r": namespace is required: failed precondition',
+    )
+
+
+@pytest.mark.parametrize(
+    "name,shown",
+    [('a"b', r'"a\"b"'), ("a\nb", r'"a\nb"'), ("a\0b", r'"a\x00b"'), ("a\\b", r'"a\\b"'), ("é", '"é"')],
+)
+def test_a_name_in_a_message_stays_on_one_line_and_has_an_end(
+    channel: grpc.Channel, metadata: Headers, name: str, shown: str
+) -> None:
+    images, leases = images_v1_pb2_grpc.ImagesStub(channel), leases_v1_pb2_grpc.LeasesStub(channel)
+    containers = containers_v1_pb2_grpc.ContainersStub(channel)
+    namespaces = namespaces_v1_pb2_grpc.NamespacesStub(channel)
+    made = namespaces_v1_pb2.CreateNamespaceRequest(namespace=namespaces_v1_pb2.Namespace(name=name))
+    assert [
+        refused(images.Get, images_v1_pb2.GetImageRequest(name=name), metadata=metadata)[1],
+        refused(leases.Delete, leases_v1_pb2.DeleteRequest(id=name), metadata=metadata)[1],
+        refused(containers.Get, containers_v1_pb2.GetContainerRequest(id=name), metadata=metadata)[1],
+        refused(namespaces.Create, made, metadata=metadata)[1],
+    ] == [
+        f"image {shown}: not found",
+        f"lease {shown}: not found",
+        f'container {shown} in namespace "{metadata[0][1]}": not found',
+        f"identifier {shown} must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$: invalid argument",
+    ]
+
+
+@pytest.mark.parametrize(
+    "seconds,nanos", [(0, -1), (0, 10**9), (253_402_300_800, 0), (-62_135_596_801, 0), ((1 << 63) - 1, 0)]
+)
+def test_a_time_that_subscribers_cannot_read_is_not_forwarded(channel: grpc.Channel, seconds: int, nanos: int) -> None:
+    stub, request = events_v1_pb2_grpc.EventsStub(channel), events_v1_pb2.ForwardRequest()
+    request.envelope.namespace, request.envelope.topic, request.envelope.event.type_url = "ns", "/a", "x"
+    request.envelope.timestamp.seconds, request.envelope.timestamp.nanos = seconds, nanos
+    assert refused(stub.Forward, request)[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_forwarded_envelope_is_judged_by_its_namespace_before_its_time(channel: grpc.Channel) -> None:
+    stub, request = events_v1_pb2_grpc.EventsStub(channel), events_v1_pb2.ForwardRequest()
+    request.envelope.event.type_url = "x"
+    for name, text in [("", "event envelope has invalid namespace"), ("ns", "envelope topic"), ("", "event envelope")]:
+        request.envelope.namespace = name
+        assert text in refused(stub.Forward, request)[1]
+    request.envelope.namespace, request.envelope.topic = "ns", "/a"
+    assert refused(stub.Forward, request)[1] == "timestamp must be set on forwarded event: invalid argument"
+
+
 @pytest.mark.parametrize("end", ["cancel", "half-close"])
 def test_a_ref_is_free_a_moment_after_its_stream_ends(channel: grpc.Channel, metadata: Headers, end: str) -> None:
     stub = content_v1_pb2_grpc.ContentStub(channel)

@@ -367,6 +367,8 @@ def test_an_update_needs_an_id(containers: ContainerStore, store: MemoryStore) -
         containers.update(CTX, replace(CONTAINER, id=""))
 
     assert str(refused.value) == "Container.ID required"
+    with pytest.raises(InvalidArgument, match=r"^Container.ID required$"):
+        containers.update(CallContext(), Container(""))
     assert dump(store) == {"v1": {"version": b"\x06"}}
 
 

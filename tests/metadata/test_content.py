@@ -355,6 +355,11 @@ class _Refusing(MemoryContent):
 
 
 class TestLeases:
+    def test_content_that_is_there_cannot_be_put_into_a_lease_that_is_not(self, world: World) -> None:
+        _ingest(world, "r").commit(CTX)
+        with pytest.raises(NotFound, match=r"^unable to lease content: lease does not exist: not found$"):
+            world.metadata.content.writer(CTX.with_lease("gone"), "r", expected=DIGEST)
+
     def test_a_lease_holds_the_ingest_and_then_the_blob(self, world: World) -> None:
         leased = CTX.with_lease("l")
         world.metadata.leases.create(CTX, "l")

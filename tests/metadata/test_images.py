@@ -291,6 +291,13 @@ def test_a_deletion_is_one_for_the_collector_and_a_failed_one_is_not(images: Ima
     assert (before, database.dirty) == (False, True)
 
 
+def test_a_missing_name_is_told_before_a_missing_namespace(images: ImageStore) -> None:
+    nameless = replace(IMAGE, name="")
+    for call in (images.create, images.update):
+        with pytest.raises(InvalidArgument, match=r"^Image.Name required$"):
+            call(CallContext(), nameless)
+
+
 def test_every_call_needs_a_valid_namespace(images: ImageStore) -> None:
     for namespace, error in (("", FailedPrecondition), ("a b", InvalidArgument)):
         ctx = CallContext(namespace=namespace)

@@ -44,6 +44,13 @@ def test_create_answers_with_what_was_sent_and_stores_what_has_a_value(
     assert records(store, "good") == {"labels": {"a": b"1"}}
 
 
+def test_a_label_without_key_is_refused_even_without_a_value(namespaces: NamespaceStore) -> None:
+    with pytest.raises(Unknown, match=r"^key required$"):
+        namespaces.create(CTX, Namespace("n", {"": ""}))
+
+    assert namespaces.list(CTX) == []
+
+
 def test_a_namespace_made_without_labels_has_an_empty_bucket_for_them(
     namespaces: NamespaceStore, store: MemoryStore
 ) -> None:

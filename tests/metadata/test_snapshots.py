@@ -388,6 +388,25 @@ class TestLabels:
         assert world.snapshotter.infos == {}
 
 
+class TestWhatIsLookedAtFirst:
+    def test_the_parent_before_the_key(self, world: World) -> None:
+        with pytest.raises(NotFound, match="parent snapshot nothing does not exist"):
+            world.snapshots.prepare(CTX, "", "nothing")
+
+    def test_the_lease_before_the_key(self, world: World) -> None:
+        with pytest.raises(NotFound, match="lease does not exist"):
+            world.snapshots.prepare(CTX.with_lease("gone"), "")
+
+    def test_the_namespace_before_the_filters(self, world: World) -> None:
+        with pytest.raises(FailedPrecondition, match="namespace is required"):
+            world.snapshots.walk(CallContext(), ["["])
+
+    def test_a_label_without_key_is_told_with_what_was_being_done(self, world: World) -> None:
+        world.snapshots.prepare(CTX, "k")
+        with pytest.raises(Unknown, match=r'^failed to read labels: failed to set label ""="v": key required$'):
+            world.snapshots.update(CTX, Info("k", labels={"": "v"}))
+
+
 class TestWalk:
     @pytest.mark.parametrize(
         "filters, expected",
