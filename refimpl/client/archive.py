@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol
 
 from refimpl.client import docker_archive
+from refimpl.client.images import record
 from refimpl.client.leases import working_lease
 from refimpl.client.manifests import OCI_INDEX, children, label_children
 from refimpl.client.platforms import Choice
 from refimpl.client.references import Naming
 from refimpl.contract.content import ContentStore, Writer
 from refimpl.contract.context import CallContext
-from refimpl.contract.errors import AlreadyExists, ContainerdError, InvalidArgument, NotFound
+from refimpl.contract.errors import AlreadyExists, ContainerdError, InvalidArgument
 from refimpl.contract.images import Image, ImageStore
 from refimpl.contract.leases import LeaseManager
 from refimpl.contract.types import Descriptor
@@ -117,7 +118,7 @@ def import_archive(
                 wanted.append(Image(naming.digest_name(entry.descriptor.digest), entry.descriptor))
         if not _label(leased, stores.content, index, choice or Choice.default()):
             raise InvalidArgument("image might be filtered out: no manifest in the archive is for a wanted platform")
-        return [_record(leased, stores.images, image) for image in wanted]
+        return [record(leased, stores.images, image) for image in wanted]
 
 
 def _label(ctx: CallContext, content: ContentStore, index: Descriptor, choice: Choice) -> bool:
@@ -132,13 +133,6 @@ def _label(ctx: CallContext, content: ContentStore, index: Descriptor, choice: C
         seen.update(descriptor.digest for descriptor in fresh)
         todo += fresh
     return some
-
-
-def _record(ctx: CallContext, images: ImageStore, image: Image) -> Image:
-    try:
-        return images.update(ctx, image)
-    except NotFound:
-        return images.create(ctx, image)
 
 
 def _import_index(ctx: CallContext, content: ContentStore, source: Path | BinaryIO) -> Descriptor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from refimpl.api import images_v1_pb2 as pb
 from refimpl.api.images_v1_pb2_grpc import ImagesStub
 from refimpl.client import convert
 from refimpl.client.connection import Connection
 from refimpl.contract.context import CallContext
-from refimpl.contract.images import Image
+from refimpl.contract.errors import AlreadyExists, NotFound
+from refimpl.contract.images import Image, ImageStore
 
 
 class RemoteImages:
@@ -43,6 +45,20 @@ class RemoteImages:
     def delete(self, ctx: CallContext, name: str, *, sync: bool = False) -> None:
         """Remove a record."""
         self._connection.unary(ctx, self._stub.Delete, pb.DeleteImageRequest(name=name, sync=sync))
+
+
+def record(ctx: CallContext, images: ImageStore, image: Image, fieldpaths: Sequence[str] = ()) -> Image:
+    """Make a record, or change the one there is, whatever others do with it meanwhile.
+
+    Args:
+        fieldpaths: what of one that is there is changed; by default all of it.
+    """
+    while True:
+        ctx.check()
+        with suppress(NotFound):
+            return images.update(ctx, image, fieldpaths)
+        with suppress(AlreadyExists):
+            return images.create(ctx, image)
 
 
 def _to_wire(image: Image) -> pb.Image:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 from refimpl.client.fetch import Held, Progress, Report, Source, fetch, label_source
+from refimpl.client.images import record
 from refimpl.client.leases import working_lease
 from refimpl.client.manifests import INDEXES, MANIFESTS, Entry, children, label_children
 from refimpl.client.platforms import Choice
 from refimpl.client.registry import Registry
 from refimpl.client.unpack import Machine, unpack
 from refimpl.contract.context import CallContext, CancelToken
-from refimpl.contract.errors import AlreadyExists, NotFound
-from refimpl.contract.images import Image, ImageStore
+from refimpl.contract.errors import NotFound
+from refimpl.contract.images import Image
 from refimpl.contract.types import Descriptor
 
 AT_A_TIME = 3
@@ -73,7 +74,7 @@ def pull(
             work.run(root.descriptor, root.data)
             target = root.descriptor
             top = unpack(leased, machine, target, snapshotter, choice=choice, announce=True) if snapshotter else ""
-            return Pulled(_record(leased, machine.images, Image(registry.reference.name, target)), top)
+            return Pulled(record(leased, machine.images, Image(registry.reference.name, target), ["target"]), top)
         except BaseException:
             # Before the lease goes: what others of our threads do from now on would be held by nothing.
             cancel.cancel()
@@ -174,13 +175,3 @@ def _side_by_side(work: Callable[[Descriptor], None], todo: Iterable[Descriptor]
         failure = ended.get()
         if failure is not None:
             raise failure
-
-
-def _record(ctx: CallContext, images: ImageStore, image: Image) -> Image:
-    """Make the record or change the one there is, whatever others do with it meanwhile."""
-    while True:
-        ctx.check()
-        with suppress(NotFound):
-            return images.update(ctx, image, ["target"])
-        with suppress(AlreadyExists):
-            return images.create(ctx, image)
