@@ -24,6 +24,7 @@ from refimpl.contract.containers import Container
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import ContainerdError, InvalidArgument, Unknown
 from refimpl.contract.events import Envelope
+from refimpl.contract.times import SECOND
 from refimpl.contract.types import TypedAny
 
 Method = Callable[..., Any]
@@ -187,6 +188,14 @@ def _no_epoch(original: Method, ctx: CallContext, envelope: Envelope) -> None:
 def _now(original: Method, request: Any, context: Any) -> Any:
     if not request.envelope.HasField("timestamp"):
         request.envelope.timestamp.GetCurrentTime()
+    return original(request, context)
+
+
+@mutant("EVT-008", "a time that is none is the last that there is", at="grpc.events", method="Forward")
+def _last_time(original: Method, request: Any, context: Any) -> Any:
+    stamp = request.envelope.timestamp
+    if not -62_135_596_800 <= stamp.seconds <= 253_402_300_799 or not 0 <= stamp.nanos < SECOND:
+        stamp.seconds, stamp.nanos = 253_402_300_799, 0
     return original(request, context)
 
 

@@ -243,6 +243,23 @@ def test_an_envelope_without_a_time_is_refused_or_of_the_epoch(ctx, wire, listen
     assert (answer.code, [envelope.timestamp for envelope in told()]) in (("INVALID_ARGUMENT", []), ("OK", [0]))
 
 
+@clause("EVT-008")
+@pytest.mark.parametrize(
+    "seconds, nanos",
+    [(253_402_300_800, 0), (-62_135_596_801, 0), (1, SECOND), (1, -1)],
+    ids=["year 10000", "year 0", "a second of nanoseconds", "negative nanoseconds"],
+)
+def test_a_time_that_no_message_can_carry_is_refused(ctx, wire, listen, seconds, nanos):
+    """Rejects: passing it on, which ends the streams of subscribers that cannot read it."""
+    told = listen()
+    envelope = _envelope(ctx.namespace)
+    envelope.timestamp.seconds, envelope.timestamp.nanos = seconds, nanos
+
+    answer = wire.call(f"{SERVICE}/Forward", pb.ForwardRequest(envelope=envelope))
+
+    assert (answer.code in {"INVALID_ARGUMENT", "INTERNAL"}, told()) == (True, [])
+
+
 @clause("EVT-009", needs={"wire"})
 def test_forward_without_an_envelope_kills_nothing(own):
     """Rejects: a daemon that looks into an envelope which is not there, and dies of it."""
