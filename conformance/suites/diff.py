@@ -317,7 +317,7 @@ def test_mounts_that_cannot_be_performed_fail_the_call(bench, mount):
     """Rejects: unpacking into the bare mount point where the mount should have been."""
     place = bench.place()
     mounts = {
-        "missing source": Mount("bind", "/nonexistent", options=("rbind", "rw")),
+        "missing source": Mount("bind", f"{place.path}/nothing", options=("rbind", "rw")),
         "unknown file system": Mount("nosuchfs", "none"),
         "overlay of one lower directory": Mount("overlay", "overlay", options=(f"lowerdir={place.path}",)),
     }

@@ -223,8 +223,8 @@ def test_after_a_failure_only_a_given_ref_is_left(bench, unique, given):
 @pytest.mark.parametrize("side", ["lower", "upper"])
 def test_mounts_that_cannot_be_performed_fail_the_comparison(bench, side):
     """Rejects: an empty tree in place of one that cannot be mounted."""
-    nowhere = [Mount("bind", "/nonexistent", options=("rbind", "rw"))]
     there = bench.place({"x": b""})
+    nowhere = [Mount("bind", f"{there.path}/nothing", options=("rbind", "rw"))]
     old, new = (nowhere, there) if side == "lower" else (there, nowhere)
     with pytest.raises(Unknown):
         bench.compare(old, new)

@@ -197,7 +197,7 @@ PATHS = (
     "relative",
     "é\0",
     "binary:///nonexistent/x",
-    "file:///nonexistent/x",
+    "file://{base}/made/x",
     "nosuch:///x",
     "fifo:///nonexistent/x",
     "%zz://",

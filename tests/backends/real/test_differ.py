@@ -118,7 +118,7 @@ def test_of_two_mounts_the_later_covers_the_earlier(real: World, target: Path) -
 @pytest.mark.parametrize(
     "mount,text",
     [
-        (Mount("bind", "/nonexistent", options=("rbind",)), "no such file or directory"),
+        (Mount("bind", "/proc/nothing", options=("rbind",)), "no such file or directory"),
         (Mount("nosuchfs", "none"), "no such device"),
     ],
 )
