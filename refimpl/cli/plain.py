@@ -2,7 +2,7 @@
 
 Typer and what it brings (pydantic, rich) take a fifth of the daemon's start, and ten megabytes for as long as it runs.
 So a line that leaves nothing to decide is read here. Every other one, also a wrong one, is typer's, and what is read
-here is what typer would read.
+here is what typer would read (docs/adr/0012).
 """
 
 from __future__ import annotations

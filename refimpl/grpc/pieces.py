@@ -1,7 +1,8 @@
 """The answers of Content.Read, put on the wire by hand.
 
 protobuf copies a blob's bytes three times on their way, into the message, into a buffer and out of it, each time into
-fresh memory; that is most of what a download costs. Here they are copied once, behind the few bytes in front of them.
+fresh memory; that is most of what a download costs. Here they are copied once, behind the few bytes in front of them
+(docs/adr/0012).
 """
 
 from __future__ import annotations
