@@ -195,7 +195,7 @@ def test_a_file_uri_is_a_log_of_both_streams(box, streams):
         found.run(io=IO(stdout=f"file://{log}", stderr=f"file://{other}"))
         found.wait()
         found.delete()
-        eventually(lambda: len(log.read_text().split()) >= 2 * turn, "the log is not whole", seconds=1)  # noqa: B023
+        eventually(lambda: len(log.read_text().split()) >= 2 * turn, f"the log of turn {turn} is not whole")  # noqa: B023
         assert sorted(log.read_text().split()) == sorted(["out", "err"] * turn)
 
     assert not other.exists()
