@@ -35,11 +35,11 @@ def place(tmp_path: Path, repository: Path) -> Path:
     return tmp_path
 
 
-def run(place: Path, module: str, *, no_skips: str) -> str:
+def run(place: Path, module: str, *, no_skips: str = "", ci: bool = False) -> str:
     """What pytest prints about a module, one line per test."""
     (place / "test_it.py").write_text(module)
-    command = [sys.executable, "-m", "pytest", "-rA", "--no-header", "-p", "no:cacheprovider", "--tb=line", str(place)]
-    environment = {**os.environ, "REFIMPL_NO_SKIPS": no_skips}
+    command = [sys.executable, "-m", "pytest", "-rAR", "--no-header", "-p", "no:cacheprovider", "--tb=line", str(place)]
+    environment = {**os.environ, "REFIMPL_NO_SKIPS": no_skips, "CI": "yes" if ci else ""}
     return subprocess.run(
         command, cwd=place, env=environment, capture_output=True, text=True, timeout=60, check=False
     ).stdout
@@ -73,3 +73,24 @@ def test_where_skips_are_forbidden_a_whole_module_may_not_skip_itself(place: Pat
 
     assert outcomes(run(place, module, no_skips="")) == {"skipped": 1}
     assert outcomes(run(place, module, no_skips="1")) == {"error": 1}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as another user, the test marked root is skipped before it fails")
+def test_in_continuous_integration_a_marked_test_may_fail_once(place: Path) -> None:
+    module = """
+import pytest
+
+turns = []
+
+@pytest.mark.root
+def test_is_late_once():
+    turns.append(0)
+    assert len(turns) == 2
+
+def test_is_not_marked(): assert False
+"""
+
+    assert outcomes(run(place, module)) == {"failed": 2}
+    printed = run(place, module, ci=True)
+    assert outcomes(printed) == {"failed": 1, "passed": 1, "rerun": 1}
+    assert "RERUN test_it.py::test_is_late_once" in printed

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -144,6 +145,16 @@ def test_a_password_that_was_not_given_is_asked_for(
     assert asked == ["Password of ann: "]
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """What begins here hears SIGINT, also when the whole run is in a shell's background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_leaves_nothing_that_shows_and_the_next_pull_goes_on(
     daemon: FakeContainerd, environment: dict[str, str], registry: Registry, image: str
 ) -> None:
@@ -151,7 +162,9 @@ def test_an_interrupt_leaves_nothing_that_shows_and_the_next_pull_goes_on(
     held = threading.Event()
     registry.fault(digest_of(BIG), cut=MIB)
     registry.fault(digest_of(BIG), held=held)
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with _interruptible():
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with process:
         assert registry.begun.wait(SECONDS)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=SECONDS)

@@ -218,10 +218,24 @@ def _rows(text: str) -> list[str]:
     return rows
 
 
-def test_a_container_that_wants_too_much_memory_ends_with_137_and_the_event_comes_first(seen: dict[str, Any]) -> None:
+def test_a_container_that_wants_too_much_memory_ends_with_137_and_an_event_says_why(seen: dict[str, Any]) -> None:
     killed = seen["killed init"]
 
     assert killed["code"] == 137
+    # Debian's shim notices the kill and the end side by side, and tells them in any order.
+    first, second, *why, last = killed["topics"]
+    assert (first, second, sorted(why), last) == (
+        "/tasks/create",
+        "/tasks/start",
+        ["/tasks/exit", "/tasks/oom"],
+        "/tasks/delete",
+    )
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_our_shim_says_why_before_it_tells_the_end(observe: Observe, daemon: str) -> None:
+    killed = observe(daemon)["ours"]["killed init"]
+
     assert killed["topics"] == ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete"]
 
 

@@ -149,7 +149,8 @@ def test_a_call_that_is_held_ends_when_its_caller_gives_up(
         assert ask(channel, patience).startswith("DEADLINE_EXCEEDED")
         patience *= 2
     call = containerd.calls.wait_for(VERSION, ended=True)[0]
-    assert call.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    # The server's own clock, or the caller's word that nobody waits any more: whichever comes first.
+    assert call.code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
 def test_a_dropped_call_sees_its_connection_die_and_a_new_one_works(
