@@ -27,14 +27,13 @@ def _skips_are_failures() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a test of real programs fail once in continuous integration: the report names it, and it runs again.
+    """Let a test fail once in continuous integration: the report names it as RERUN, and it runs again.
 
-    Its machine is shared, and a real daemon may be late there. Elsewhere the first failure is the one to look at.
+    Its machine is shared: a daemon may be late there, or a thread. Elsewhere the first failure is the one to look at.
     """
     if os.environ.get("CI"):
         for item in items:
-            if any(item.get_closest_marker(name) for name in _NEEDS):
-                item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -75,22 +75,18 @@ def test_where_skips_are_forbidden_a_whole_module_may_not_skip_itself(place: Pat
     assert outcomes(run(place, module, no_skips="1")) == {"error": 1}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="as another user, the test marked root is skipped before it fails")
-def test_in_continuous_integration_a_marked_test_may_fail_once(place: Path) -> None:
+def test_in_continuous_integration_a_test_may_fail_once_and_is_named(place: Path) -> None:
     module = """
-import pytest
-
 turns = []
 
-@pytest.mark.root
 def test_is_late_once():
     turns.append(0)
     assert len(turns) == 2
 
-def test_is_not_marked(): assert False
+def test_is_broken(): assert False
 """
 
     assert outcomes(run(place, module)) == {"failed": 2}
     printed = run(place, module, ci=True)
-    assert outcomes(printed) == {"failed": 1, "passed": 1, "rerun": 1}
+    assert outcomes(printed) == {"failed": 1, "passed": 1, "rerun": 2}
     assert "RERUN test_it.py::test_is_late_once" in printed
