@@ -242,6 +242,7 @@ def test_a_checkpoint_need_not_be_told(oci, box, listen):
 
     _checkpoint(found)
 
+    ear.until("/tasks/start")
     topics = [topic.removeprefix("/tasks/") for topic, _ in told(ear)]
     assert topics in (["create", "start"], ["create", "start", "checkpointed"])
 
@@ -330,6 +331,7 @@ def test_a_directory_may_be_restored(oci, box, listen, streams):
 
     state = found.get()
     assert (state.pid, state.status) == (0, Status.CREATED)
+    ear.until("/tasks/create")
     [message] = [message for topic, message in told(ear) if topic == "/tasks/create"]
     assert message.checkpoint == str(folder)
 

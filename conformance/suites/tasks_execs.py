@@ -84,6 +84,7 @@ def test_an_exec_is_added_before_it_is_started(box, listen):
     assert (state.id, state.pid, state.status) == ("e", 0, Status.CREATED)
     assert (state.exit_status, state.exited_at) == (0, ZERO_TIME)
     assert found.pids() == [init]
+    ear.until("/tasks/exec-added")
     assert [topic for topic, _ in told(ear)][-1] == "/tasks/exec-added"
 
     pid = found.start("e")
@@ -232,6 +233,7 @@ def test_an_exec_that_cannot_start_can_be_removed(box, listen, lacking):
     with pytest.raises(NotFound):
         found.get("e")
     assert found.status() is Status.RUNNING
+    ear.until("/tasks/exec-added")
     assert [topic for topic, _ in told(ear)] == ["/tasks/create", "/tasks/start", "/tasks/exec-added"]
 
 

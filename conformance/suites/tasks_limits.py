@@ -67,6 +67,7 @@ def test_a_paused_task_stands_still(box, listen, streams):
     assert found.status() is Status.RUNNING
     eventually(lambda: out.data.count(b"init") > before.count(b"init"), "init does not go on")
     eventually(lambda: out.data.count(b"child") > before.count(b"child"), "the child does not go on")
+    ear.until("/tasks/resumed")
     topics = [topic for topic, _ in told(ear)]
     assert topics == ["/tasks/create", "/tasks/start", "/tasks/paused", "/tasks/resumed"]
 
