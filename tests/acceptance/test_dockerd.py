@@ -224,36 +224,6 @@ def test_containers_outlive_dockerd_and_end_without_it(docker: Dockerd) -> None:
         docker.becomes(name, Status="exited", ExitCode=7)
 
 
-def test_dockerd_goes_on_with_a_daemon_that_was_away(docker: Dockerd) -> None:
-    for name in ("living", "paused"):
-        docker.starts(name, IMAGE, *STANDING)
-    later = f"until test -e /go; do sleep 0.1; done; {GREEDY}"
-    docker.starts("greedy", "-m", "20m", "--memory-swap", "20m", IMAGE, "sh", "-c", later)
-    names = ("living", "paused", "greedy")
-    pids = [docker.pid(name) for name in names]
-    docker.does("pause", "paused")
-    with docker.beside("exec", "-i", "living", "sh", "-c", "read a; echo 1$a; read b; echo 2$b; exit 9") as process:
-        _ask(process, "one", "1one")
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            docker.daemon.stop(how)
-            docker.daemon.start()
-            # dockerd calls again in its own time, and what is told before that it never hears: an exec may hang then.
-            docker.waits(
-                lambda: docker.docker("exec", "living", "true", seconds=10)[0] == 0, f"dockerd is lost after {how.name}"
-            )
-            assert [docker.pid(name) for name in names] == pids
-        _ask(process, "two", "2two")
-        assert process.wait(real_tasks.SECONDS) == 9
-    assert docker.state("paused")["Status"] == "paused"
-    docker.does("unpause", "paused")
-    docker.does("exec", "greedy", "touch", "/go")
-    docker.becomes("greedy", Status="exited", ExitCode=137, OOMKilled=True)
-    docker.does("stop", "living", "paused")
-    for name in ("living", "paused"):
-        docker.becomes(name, Status="exited", ExitCode=7)
-    assert docker.run(IMAGE, "echo", "new") == (0, "new\n", "")
-
-
 def test_dockerd_takes_our_shim_for_the_one_it_has_built_in(base: Path, archives: images.Images) -> None:
     with dockerds.dockerd(base, "shim", archives.docker) as docker:
         assert docker.run("-i", IMAGE, "sh", "-c", "cat; exit 3", stdin="in\n") == (3, "in\n", "")
@@ -270,15 +240,6 @@ def test_dockerd_takes_our_shim_for_the_one_it_has_built_in(base: Path, archives
         docker.stop()
         docker.daemon.stop()
         assert docker.left() == []
-
-
-def _ask(process: subprocess.Popen[bytes], word: str, answer: str) -> None:
-    """Give a program that runs on pipes a line, and wait for the one that it gives."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{word}\n".encode())
-    process.stdin.flush()
-    Told(process.stdout.fileno()).until(f"{answer}\n")
 
 
 def _parent(pid: int) -> int:
