@@ -12,6 +12,7 @@ import json
 import posixpath
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -724,40 +725,47 @@ def _left(original: Method, ctx: CallContext, wanted: Container) -> Any:
         raise
 
 
-class _Beside:
-    """A store of containers that knows of their tasks; it takes the tasks service where it finds it."""
+class BesideTasks(ABC):
+    """Breaks the deletion in a store that is to know nothing of tasks; it takes the tasks service where it finds it.
+
+    Attributes:
+        STORE: the store's URI.
+    """
+
+    STORE = "io.containerd.service.v1.containers-service"
 
     def __init__(self) -> None:
         self._tasks: Any = None
 
     @hookimpl
     def refimpl_wrap(self, registration: Registration, instance: object) -> object | None:
-        """Remember the tasks, break the containers."""
+        """Remember the tasks, break the store."""
         if registration.uri == "io.containerd.service.v1.tasks-service":
             self._tasks = instance
-        if registration.uri == "io.containerd.service.v1.containers-service":
+        if registration.uri == self.STORE:
             change(instance, delete=self._delete)
         return None
 
-    def _delete(self, original: Method, ctx: CallContext, id: str) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _delete(self, original: Method, ctx: CallContext, id: str, **options: Any) -> Any:
+        """The mistake."""
 
 
 @hooked("CTR-032", "a task holds its containers record")
-class _Holds(_Beside):
-    def _delete(self, original: Method, ctx: CallContext, id: str) -> Any:
+class _Holds(BesideTasks):
+    def _delete(self, original: Method, ctx: CallContext, id: str, **options: Any) -> Any:
         if any(task.container_id == id for task in self._tasks.list(ctx)):
             raise FailedPrecondition(f"container {id} has a task")
-        return original(ctx, id)
+        return original(ctx, id, **options)
 
 
 @hooked("CTR-032", "the task ends with the record")
-class _Ends(_Beside):
-    def _delete(self, original: Method, ctx: CallContext, id: str) -> Any:
+class _Ends(BesideTasks):
+    def _delete(self, original: Method, ctx: CallContext, id: str, **options: Any) -> Any:
         with suppress(ContainerdError):
             self._tasks.kill(ctx, id, signal=9, all=True)
             self._tasks.wait(ctx, id)
-        return original(ctx, id)
+        return original(ctx, id, **options)
 
 
 @mutant("CTR-032", "a task without a record is not listed", at="tasks", method="list")

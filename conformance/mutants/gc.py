@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -95,16 +96,21 @@ def _starts_all_the_same(original: Method, callback: Any) -> None:
 mutants("metadata", {"GC-002": ("a negative startup delay is the default", {"on_mutation": _starts_all_the_same})})
 
 
-@hooked("GC-003", "a setting that cannot be read is the default")
-class _Lenient:
-    """A kernel that passes over errors in the configuration."""
+class _Sections(ABC):
+    """Breaks how a kernel reads the sections of its configuration."""
 
     def conformance_kernel(self, kernel: Kernel) -> None:
-        """Break how sections are read."""
+        """Put the mistake there."""
         change(kernel, _config=self._config)
 
-    @staticmethod
-    def _config(original: Method, registration: Registration) -> Any:
+    @abstractmethod
+    def _config(self, original: Method, registration: Registration) -> Any:
+        """The mistake."""
+
+
+@hooked("GC-003", "a setting that cannot be read is the default")
+class _Lenient(_Sections):
+    def _config(self, original: Method, registration: Registration) -> Any:
         try:
             return original(registration)
         except ConfigError:
@@ -112,15 +118,8 @@ class _Lenient:
 
 
 @hooked("GC-003", "the daemon ends and does not say of what")
-class _Terse:
-    """A kernel whose complaints about the configuration name nothing."""
-
-    def conformance_kernel(self, kernel: Kernel) -> None:
-        """Break how sections are read."""
-        change(kernel, _config=self._config)
-
-    @staticmethod
-    def _config(original: Method, registration: Registration) -> Any:
+class _Terse(_Sections):
+    def _config(self, original: Method, registration: Registration) -> Any:
         try:
             return original(registration)
         except ConfigError:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from conformance.mutants.containers import kept, owner, told
-from conformance.mutants.engine import change, hooked, mutant, mutants
+from conformance.mutants.containers import BesideTasks, kept, owner, told
+from conformance.mutants.engine import hooked, mutant, mutants
 from conformance.mutants.shapes import Method, answers, argument, silent
 from refimpl.api import event_types_pb2
 from refimpl.api import namespaces_v1_pb2 as pb
@@ -28,7 +28,6 @@ from refimpl.contract.errors import (
 )
 from refimpl.contract.namespaces import Namespace
 from refimpl.contract.types import TypedAny
-from refimpl.kernel import Registration, hookimpl
 
 AT = "metadata.namespaces"
 
@@ -450,22 +449,10 @@ def _undeclared(original: Method, ctx: CallContext, name: str) -> Any:
 
 
 @hooked("NSP-019", "a running task keeps its namespace")
-class _KeptByTasks:
-    """A store of namespaces that asks for tasks; it takes the tasks service where it finds it."""
+class _KeptByTasks(BesideTasks):
+    STORE = "io.containerd.service.v1.namespaces-service"
 
-    def __init__(self) -> None:
-        self._tasks: Any = None
-
-    @hookimpl
-    def refimpl_wrap(self, registration: Registration, instance: object) -> object | None:
-        """Remember the tasks, break the namespaces."""
-        if registration.uri == "io.containerd.service.v1.tasks-service":
-            self._tasks = instance
-        if registration.uri == "io.containerd.service.v1.namespaces-service":
-            change(instance, delete=self._delete)
-        return None
-
-    def _delete(self, original: Method, ctx: CallContext, name: str, **options: Any) -> Any:
-        if self._tasks.list(ctx.with_namespace(name)):
-            raise FailedPrecondition(f"namespace {name} has tasks")
-        return original(ctx, name, **options)
+    def _delete(self, original: Method, ctx: CallContext, id: str, **options: Any) -> Any:
+        if self._tasks.list(ctx.with_namespace(id)):
+            raise FailedPrecondition(f"namespace {id} has tasks")
+        return original(ctx, id, **options)
