@@ -58,6 +58,9 @@ def run(
     net_host: Annotated[
         bool, typer.Option("--net-host", help="Use the host's network; without, there is none.")
     ] = False,
+    privileged: Annotated[
+        bool, typer.Option("--privileged", help="Give it your capabilities and all devices, and mask nothing.")
+    ] = False,
     label: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the container, repeatable.")] = None,
     runtime: Annotated[str, typer.Option(help="Runtime.")] = "io.containerd.runc.v2",
     snapshotter: Snapshotter = DEFAULT_SNAPSHOTTER,
@@ -91,6 +94,7 @@ def run(
             read_only=read_only,
             terminal=terminal,
             host_network=net_host,
+            privileged=privileged,
             labels=dict(_label(text) for text in label or ()),
         )
 

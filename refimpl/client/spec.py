@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from refimpl.client.privileged import privileged
 from refimpl.client.users import User
 from refimpl.contract.errors import InvalidArgument
 
@@ -58,6 +59,7 @@ class Wishes:
         memory: bytes at most.
         cpus: how many CPUs' worth of time at most.
         host_network: the host's network instead of one of its own, which has nothing but an unconfigured loopback.
+        privileged: every device of this machine, this process's capabilities, and nothing masked or read-only.
     """
 
     args: Sequence[str] = ()
@@ -69,6 +71,7 @@ class Wishes:
     read_only: bool = False
     terminal: bool = False
     host_network: bool = False
+    privileged: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -104,7 +107,7 @@ def spec_of(namespace: str, id: str, config: Mapping[str, Any], user: User, wish
     if wishes.host_network:
         mounts += [bind(path, path, ("rbind", "ro")) for path in _FROM_HOST]
     kinds = ["pid", "ipc", "uts", "mount", *([] if wishes.host_network else ["network"])]
-    return {
+    spec: Document = {
         "ociVersion": "1.0.2-dev",
         "process": process,
         "root": {"path": "rootfs", **({"readonly": True} if wishes.read_only else {})},
@@ -117,6 +120,7 @@ def spec_of(namespace: str, id: str, config: Mapping[str, Any], user: User, wish
             "readonlyPaths": list(_READ_ONLY),
         },
     }
+    return privileged(spec) if wishes.privileged else spec
 
 
 def process_of(spec: Mapping[str, Any], args: Sequence[str], user: User | None, wishes: Wishes) -> Document:

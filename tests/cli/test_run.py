@@ -94,6 +94,18 @@ def test_without_rm_a_container_stays_and_its_task_does_not(refimpl: Machine) ->
     assert refimpl("rm", "id").out == "id\n"
 
 
+def test_a_privileged_container_changes_what_others_may_not(refimpl: Machine) -> None:
+    # The built-in programs of the fake have no mount.
+    script = "mount -t tmpfs none /run && touch /run/here && echo mounted" if refimpl.real else "echo mounted"
+
+    done = refimpl("run", "--rm", "--privileged", IMAGE, "id", "sh", "-c", script)
+    assert (done.status, done.out) == (0, "mounted\n"), done.err
+
+    if refimpl.real:
+        refused = refimpl("run", "--rm", IMAGE, "id", "sh", "-c", script)
+        assert (refused.status, refused.out, "permission denied" in refused.err) == (1, "", True), refused
+
+
 def test_what_cannot_run_is_told_and_leaves_nothing(refimpl: Machine) -> None:
     for words in (
         (IMAGE, "id", "no-such-program"),
@@ -106,7 +118,7 @@ def test_what_cannot_run_is_told_and_leaves_nothing(refimpl: Machine) -> None:
         done = refimpl("run", *words)
         assert (done.status, done.out, done.err.count("\n")) == (1, "", 1), words
         assert done.err.startswith("refimpl: "), words
-        assert refimpl.left() == [], words
+        refimpl.leaves_nothing()
 
 
 # -- signals

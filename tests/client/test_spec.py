@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refimpl.client import Client
+from refimpl.client.privileged import privileged
 from refimpl.client.pull import pull
 from refimpl.client.registry import Reference, Registry
 from refimpl.client.running import create, remove, signal_of
@@ -37,6 +41,8 @@ def made(config: dict[str, Any] = CONFIG, **wishes: Any) -> dict[str, Any]:
         ("--net-host", {"host_network": True}),
         ("--read-only --cwd /tmp --env A=b", {"read_only": True, "cwd": "/tmp", "env": ["HOSTNAME=x", "A=b"]}),
         ("--memory-limit 50000000", {"memory": 50_000_000}),
+        ("--privileged", {"privileged": True}),
+        ("--privileged --net-host --read-only", {"privileged": True, "host_network": True, "read_only": True}),
         (
             "--mount type=bind,src=/tmp,dst=/mnt,options=rbind:ro",
             {"mounts": [parse_mount("type=bind,src=/tmp,dst=/mnt,options=rbind:ro")]},
@@ -79,6 +85,8 @@ def comparable(spec: Any) -> Any:
     document = json.loads(spec.value)
     document["linux"]["cgroupsPath"] = document["linux"]["cgroupsPath"].rpartition("/")[0]
     document["linux"]["resources"].pop("cpu", None)
+    # Each has its own order, which means nothing.
+    document["linux"].get("devices", []).sort(key=lambda device: device["path"])
     document["process"]["env"] = [one for one in document["process"]["env"] if not one.startswith("HOSTNAME=")]
     return document
 
@@ -109,6 +117,32 @@ def test_labels_that_no_record_can_hold_stay_behind() -> None:
 def test_cpus_are_a_quota_of_time() -> None:
     assert made(cpus=0.5)["linux"]["resources"]["cpu"] == {"shares": 1024, "quota": 50_000, "period": 100_000}
     assert made()["linux"]["resources"]["cpu"] == {"shares": 1024}
+
+
+def test_devices_are_found_where_they_are_and_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "event0").write_text("no device")
+    (tmp_path / "null").symlink_to("/dev/null")
+    os.mkfifo(tmp_path / "initctl")
+    assert privileged(made(), tmp_path)["linux"]["devices"] == []
+
+
+@pytest.mark.root
+def test_a_device_is_told_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    for place, kind, mode, numbers in (
+        ("input/b", stat.S_IFBLK, 0o640, (7, 3)),
+        ("a", stat.S_IFCHR, 0o666, (1, 300)),
+        ("console", stat.S_IFCHR, 0o600, (5, 1)),
+    ):
+        os.mknod(tmp_path / place, kind, os.makedev(*numbers))
+        (tmp_path / place).chmod(mode)
+        os.chown(tmp_path / place, 0, 6)
+
+    assert privileged(made(), tmp_path)["linux"]["devices"] == [
+        {"path": f"{tmp_path}/a", "type": "c", "major": 1, "minor": 300, "fileMode": 0o666, "uid": 0, "gid": 6},
+        {"path": f"{tmp_path}/input/b", "type": "b", "major": 7, "minor": 3, "fileMode": 0o640, "uid": 0, "gid": 6},
+    ]
 
 
 def test_a_later_variable_takes_an_earlier_ones_place(monkeypatch: pytest.MonkeyPatch) -> None:
