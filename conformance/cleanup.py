@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from conformance import runc_state
+from conformance import patience, runc_state
 from conformance.subjects.base import Subject
 from refimpl.contract.context import CallContext
 from refimpl.contract.errors import NotFound
 from refimpl.contract.runtimes import Status
 
-END_SECONDS = 10.0
+END_SECONDS = 2 * patience.SECONDS
 """How long a killed process may take to end."""
 
 

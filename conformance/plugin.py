@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conformance import hookspecs, runc_state, selection
+from conformance import hookspecs, patience, runc_state, selection
 from conformance.areas import SUITES
 from conformance.fixtures import *  # noqa: F403  # pytest finds fixtures among the plugin's names
 from conformance.fixtures import RECORDER
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("conformance.suites")
 
-CHECK_SECONDS = 60
+CHECK_SECONDS = 20 + 8 * patience.SECONDS
 """Seconds one check may take before it is ended as hanging. Calls end long before that by their own deadlines."""
 
 POOL = pytest.StashKey[SubjectPool]()
@@ -188,7 +188,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
 
     def ring(_signal: int, _frame: types.FrameType | None) -> None:
-        raise CheckTimeout(f"the check was ended after {CHECK_SECONDS} s")
+        raise CheckTimeout(f"the check was ended after {CHECK_SECONDS:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, CHECK_SECONDS)

@@ -14,6 +14,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from conformance import patience
+
 PREFIX = "conform-"
 """All namespaces of a run begin like this, so that a user of a live daemon can tell them from the own ones."""
 
@@ -24,7 +26,7 @@ ROOT = Path("/run/containerd/runc")
 
 CGROUPS = Path("/sys/fs/cgroup")
 
-_SECONDS = 10.0
+_SECONDS = 2 * patience.SECONDS
 
 _forgotten: set[str] = set()
 

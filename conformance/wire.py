@@ -16,12 +16,13 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from conformance import patience
 from conformance.recorder import Recorder, shown
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """containerd's limit for one message, in bytes."""
 
-TIMEOUT = 10.0
+TIMEOUT = 2 * patience.SECONDS
 """Seconds that one raw call may take before it counts as hanging."""
 
 _MODULES = (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from conformance import patience
 from conformance.areas import BUILT
 from conformance.catalogue import Level, load
 from conformance.coverage import beyond_fakes, reasons
@@ -65,20 +66,18 @@ def judge(
     chosen = [m for m in mutants_of(areas).values() if m.area in areas and (not clauses or m.clause in clauses)]
     verdict = Verdict(missing=_missing(areas, clauses))
     wish = Wish(subjects=[f"mutant:{m.id}" for m in chosen], areas=areas, workers=workers)
-    first = run(wish, reporter) if chosen else Run(wish)
-    survivors = [m for m in chosen if not _sort(verdict, m, first)]
-    if survivors:
-        # Only those whose own checks saw nothing are worth the whole area's time.
-        second = run(replace(wish, subjects=[f"mutant:{m.id}@area" for m in survivors]))
-        for m in survivors:
-            killers = _killers(second, f"mutant:{m.id}@area")
-            if any(m.clause in clauses for clauses in killers.values()):
-                # A mistake that shows only at times: its own check saw it at the second look.
-                verdict.killed.append(m.id)
-            elif killers:
-                verdict.killed_by_others[m.id] = list(killers)
-            else:
-                verdict.survived.append(m.id)
+    with patience.short():
+        first = run(wish, reporter) if chosen else Run(wish)
+        survivors = [m for m in chosen if not _sort(verdict, m, first)]
+        if invalid := [m for m in chosen if m.id in verdict.invalid]:
+            # What a check stands on may itself have been too late once; whoever cannot be judged cannot so twice.
+            verdict.invalid.clear()
+            again = run(replace(wish, subjects=[f"mutant:{m.id}" for m in invalid]))
+            survivors += [m for m in invalid if not _sort(verdict, m, again)]
+        if survivors:
+            # Only those whose own checks saw nothing are worth the whole area's time.
+            second = run(replace(wish, subjects=[f"mutant:{m.id}@area" for m in survivors]))
+            _sort_survivors(verdict, survivors, second)
     return verdict
 
 
@@ -96,6 +95,19 @@ def _sort(verdict: Verdict, mutant: Mutant, seen: Run) -> bool:
         verdict.invalid[mutant.id] = results[0].reason if results else "its clause has no check"
         return True
     return False
+
+
+def _sort_survivors(verdict: Verdict, survivors: Sequence[Mutant], seen: Run) -> None:
+    """Put those where the second round says, in which all checks of their areas have looked at them."""
+    for m in survivors:
+        killers = _killers(seen, f"mutant:{m.id}@area")
+        if any(m.clause in clauses for clauses in killers.values()):
+            # A mistake that shows only at times: its own check saw it at the second look.
+            verdict.killed.append(m.id)
+        elif killers:
+            verdict.killed_by_others[m.id] = list(killers)
+        else:
+            verdict.survived.append(m.id)
 
 
 def _killers(seen: Run, subject: str) -> dict[str, Sequence[str]]:

@@ -130,7 +130,7 @@ def _loser_cleans_up(original: Method, ctx: CallContext, wish: CreateTask) -> An
     try:
         return original(ctx, wish)
     except AlreadyExists:
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + 5
         while status(original, ctx, wish.container_id) is Status.UNKNOWN and time.monotonic() < deadline:
             time.sleep(MOMENT)
         with suppress(ContainerdError):

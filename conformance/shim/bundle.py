@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from conformance import patience
 from conformance.shim.waiting import until
 
 _NAMESPACES = ("pid", "ipc", "uts", "mount")
@@ -107,7 +108,7 @@ class Fifo:
         """All that came out so far."""
         return self._data.removesuffix(_END).decode(errors="replace")
 
-    def has(self, text: str, seconds: float = 5.0) -> bool:
+    def has(self, text: str, seconds: float = patience.SECONDS) -> bool:
         """Whether the text came out within the time."""
         return until(lambda: text in self.text, seconds)
 

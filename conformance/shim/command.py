@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMAND_SECONDS = 15.0
+from conformance import patience
+
+COMMAND_SECONDS = 3 * patience.SECONDS
 """Seconds that one command of a shim may take before it counts as hanging."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from conformance import patience
 from conformance.shim.waiting import until
 from refimpl.api import typeurl
 from refimpl.api.events_ttrpc_v1_pb2 import ForwardRequest
@@ -128,12 +129,12 @@ class EventServer:
         """The topics of ``of``, without what all have in common."""
         return [one.topic.removeprefix("/tasks/") for one in self.of(id, process)]
 
-    def wait(self, id: str, count: int, process: str | None = None, seconds: float = 5.0) -> list[str]:
+    def wait(self, id: str, count: int, process: str | None = None, seconds: float = patience.SECONDS) -> list[str]:
         """The topics once there are that many, or when the time is over."""
         until(lambda: len(self.of(id, process)) >= count, seconds)
         return self.topics(id, process)
 
-    def wait_for(self, id: str, topic: str, process: str | None = None, seconds: float = 5.0) -> list[str]:
+    def wait_for(self, id: str, topic: str, process: str | None = None, seconds: float = patience.SECONDS) -> list[str]:
         """The topics once that one is among them, or when the time is over."""
         until(lambda: topic in self.topics(id, process), seconds)
         return self.topics(id, process)

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from google.protobuf.any_pb2 import Any as Packed
 
-from conformance import runc_state
+from conformance import patience, runc_state
 from conformance.recorder import Recorder
 from conformance.shim import processes, sockets
 from conformance.shim.bundle import Bundle, spec
-from conformance.shim.command import Output, run
+from conformance.shim.command import COMMAND_SECONDS, Output, run
 from conformance.shim.events import EventServer
 from conformance.shim.task import CALL_SECONDS, Task
 from conformance.shim.waiting import until
@@ -158,7 +158,7 @@ class Harness:
 
     def command(
         self, bundle: Bundle, action: str, *flags: str, stdin: bytes = b"", namespace: str | None = None,
-        seconds: float = 15.0,
+        seconds: float = COMMAND_SECONDS,
     ) -> Output:  # fmt: skip
         """Run a command of the shim in a bundle, with the daemon's arguments.
 
@@ -173,7 +173,9 @@ class Harness:
         ]  # fmt: skip
         return self.run(argv, bundle.path, stdin, seconds)
 
-    def run(self, argv: Sequence[str], cwd: Path | None = None, stdin: bytes = b"", seconds: float = 15.0) -> Output:
+    def run(
+        self, argv: Sequence[str], cwd: Path | None = None, stdin: bytes = b"", seconds: float = COMMAND_SECONDS
+    ) -> Output:
         """Run any command line with the environment that the daemon gives."""
         environment = {"TTRPC_ADDRESS": self.events.address, **self.environment}
         output = run(argv, cwd or self.top, environment, stdin, seconds)
@@ -265,12 +267,12 @@ class Harness:
                 run(
                     [str(self.binary), "-namespace", self.namespace, "-address", self.address, "-publish-binary",
                      str(self._publisher), "-id", bundle.id, "-bundle", str(bundle.path), "delete"],
-                    bundle.path, {"TTRPC_ADDRESS": self.events.address, **self.environment}, seconds=5.0,
+                    bundle.path, {"TTRPC_ADDRESS": self.events.address, **self.environment}, seconds=patience.SECONDS,
                 )  # fmt: skip
         for pid, begun in self._pids:
             if processes.begun(pid) == begun:
                 processes.kill(pid)
-        until(lambda: not self.shim_processes(), 2.0)
+        until(lambda: not self.shim_processes())
         left = self.shim_processes()
         self.events.close()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -14,6 +14,7 @@ from typing import Self
 
 from google.protobuf.message import Message
 
+from conformance import patience
 from refimpl.api.ttrpc_pb2 import KeyValue, Request, Response
 
 LIMIT = 4194304
@@ -66,7 +67,7 @@ class Raw:
 
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(5.0)
+        self.socket.settimeout(patience.SECONDS)
         self.socket.connect(address.removeprefix("unix://"))
 
     def __enter__(self) -> Self:
@@ -79,10 +80,10 @@ class Raw:
 
     def send(self, stream: int, payload: bytes = b"", *, type: int = 1, flags: int = 0) -> None:
         """Send one frame."""
-        self.socket.settimeout(15.0)
+        self.socket.settimeout(3 * patience.SECONDS)
         self.socket.sendall(_HEADER.pack(len(payload), stream, type, flags) + payload)
 
-    def receive(self, seconds: float = 5.0) -> Heard | None:
+    def receive(self, seconds: float = patience.SECONDS) -> Heard | None:
         """The next frame; None at the end of the connection.
 
         Raises:

@@ -118,7 +118,9 @@ class ScriptedShim:
     def record(self) -> list[dict[str, Any]]:
         """How the binary was called, oldest first."""
         file = self.folder / "record"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        # What stands behind the last end of line is still being written.
+        whole, _, _ = (file.read_text() if file.exists() else "").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def actions(self) -> list[str]:
         """What it was called for."""

@@ -16,6 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from conformance import patience
 from conformance.shim.bundle import process
 from refimpl.api import task_v2_pb2 as pb
 from refimpl.api.types_pb2 import Mount
@@ -23,7 +24,7 @@ from refimpl.contract.context import CallContext
 from refimpl.contract.errors import Unimplemented
 from refimpl.ttrpc.client import Client
 
-CALL_SECONDS = 10.0
+CALL_SECONDS = 2 * patience.SECONDS
 """Seconds that one call may take before it counts as hanging, unless somebody says otherwise."""
 
 SERVICES = ("containerd.task.v2.Task", "containerd.task.v3.Task")
@@ -45,7 +46,7 @@ class Task:
 
     def __init__(self, address: str, seconds: float = CALL_SECONDS) -> None:
         self.seconds = seconds
-        self._client = Client.connect(address, 5.0)
+        self._client = Client.connect(address, patience.SECONDS)
         self.service = SERVICES[0]
         try:
             self.connect("")

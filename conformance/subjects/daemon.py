@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from conformance import patience
 from conformance.subjects import machine
 from conformance.subjects.base import Identity, OwnInstance, SubjectError
 from conformance.subjects.configuration import merged
@@ -19,7 +20,7 @@ from refimpl.contract.errors import ContainerdError
 from refimpl.contract.snapshots import Snapshotter
 from refimpl.linux.mounter import KernelMounter
 
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = patience.SECONDS
 """How long a daemon may take for its first answer."""
 
 _SNAPSHOTTERS = "io.containerd.snapshotter.v1"
@@ -41,7 +42,7 @@ class DaemonSubject(OwnInstance):
             SubjectError: no answer, or none of a containerd, in ``PROBE_SECONDS``.
         """
         self.address = address
-        self._client = client = Client(address, timeout=10.0)
+        self._client = client = Client(address, timeout=2 * patience.SECONDS)
         probe = CallContext(deadline=_soon())
         try:
             version = client.version.version(probe)

@@ -15,15 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance import patience
 from conformance.shim import processes, sockets
 from conformance.shim.waiting import until
 from conformance.subjects.base import SubjectError
 from refimpl.linux import removal
 
-START_SECONDS = 15.0
+START_SECONDS = 3 * patience.SECONDS
 """How long a daemon may take until its socket answers."""
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = patience.SECONDS
 """How long a daemon may take to end after SIGTERM before it is killed."""
 
 

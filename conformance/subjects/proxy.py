@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from conformance import patience
 from conformance.subjects.base import Identity, Subject, SubjectError
 from conformance.subjects.daemon import RunningDaemon
 from conformance.subjects.scoped import ScopedContent, ScopedSnapshotter
@@ -17,7 +18,7 @@ from refimpl.contract.snapshots import Snapshotter
 from refimpl.contract.types import Descriptor
 from refimpl.linux.mounter import KernelMounter
 
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = patience.SECONDS
 """How long a proxy may take for its first answer."""
 
 _DIFFER = "io.containerd.differ.v1"
@@ -47,7 +48,7 @@ class ProxySubject(Subject):
         """
         if not Path(self.address).exists():
             raise SubjectError(f"there is no socket {self.address}")
-        self._client = Client(self.address, timeout=10.0)
+        self._client = Client(self.address, timeout=2 * patience.SECONDS)
         if error := self._probe():
             raise SubjectError(f"no {self._kind} answers at {self.address}: {error}")
         if self._kind == "snapshotter":

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from conformance import patience
 from conformance.mutants.engine import Mutant
 from conformance.recorder import Recorder
 from conformance.shim.harness import Harness
@@ -17,7 +18,7 @@ STUB = Path(__file__).parent.parent / "shim" / "stub.py"
 
 NAME = "containerd-shim-stub-v1"
 
-CALL_SECONDS = 4.0
+CALL_SECONDS = patience.SECONDS
 """Seconds after which a call to a broken stub counts as hanging: it has no container to make, and answers at once."""
 
 

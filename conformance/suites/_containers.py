@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from conformance import patience
 from refimpl.api import containers_v1_pb2 as pb
 from refimpl.api import event_types_pb2
 from refimpl.client import convert
@@ -27,7 +28,7 @@ RUNTIME = RuntimeInfo("io.containerd.runc.v2")
 SPEC = TypedAny("types.containerd.io/opencontainers/runtime-spec/1/Spec", b'{"ociVersion":"1.0.2"}')
 RUNC_OPTIONS = TypedAny("containerd.runc.v1.Options", b"\x08\x01")
 
-PATIENCE = 3.0
+PATIENCE = patience.SECONDS
 """Seconds that a check waits for an event which has to come."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from conformance import patience
 from conformance.recorder import Recorder
 from conformance.subjects.base import Subject
 from conformance.wire import TIMEOUT, Answer, Wire
@@ -22,7 +23,7 @@ from refimpl.contract.context import CallContext
 from refimpl.contract.errors import NotFound, Unavailable
 
 SERVICE = "containerd.services.content.v1.Content"
-PATIENCE = 3.0
+PATIENCE = patience.SECONDS
 """Seconds that a check waits for what happens in its own time."""
 
 ROOTED = {"containerd.io/gc.root": "1"}

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from google.protobuf.message import Message
 
+from conformance import patience
 from refimpl.api import event_types_pb2, images_v1_pb2
 from refimpl.api.ttrpc_pb2 import KeyValue, Request, Response
 from refimpl.contract.context import CallContext
@@ -26,7 +27,7 @@ from refimpl.contract.types import TypedAny
 SERVICE = "containerd.services.events.v1.Events"
 TTRPC_SERVICE = "containerd.services.events.ttrpc.v1.Events"
 
-PATIENCE = 5.0
+PATIENCE = patience.SECONDS
 """Seconds that a check waits for an event which has to come."""
 
 ACCEPTED = ["/ok", "/a/b/c", "/a_b.c-d", "/UPPER/x1", "/" + "x" * 76, "/a" * 102]

@@ -18,6 +18,7 @@ import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
+from conformance import patience
 from conformance.subjects.base import OwnInstance, Subject
 from conformance.suites._content import ROOTED, digest_of, fresh, has, store
 from refimpl.api import snapshots_v1_pb2 as pb
@@ -50,7 +51,7 @@ NEVER = 0.000001
 QUIET = 0.25
 """Seconds in which nothing is to happen; where intervals are left as they are, several pass in this time."""
 
-SOON = 3.0
+SOON = patience.SECONDS
 """Seconds that a collection which is due may take to come about."""
 
 Drop = Callable[[], None]
@@ -264,7 +265,7 @@ class Watched(snapshots_v1_pb2_grpc.SnapshotsServicer):
         removing: set when a removal came.
     """
 
-    SLOW_SECONDS = 10.0
+    SLOW_SECONDS = 2 * SOON
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from conformance import patience
 from conformance.mutants.engine import change
 from conformance.recorder import Recorder
 from conformance.subjects.base import Subject
@@ -348,7 +349,9 @@ def ctr(subject: Subject, recorder: Recorder) -> Callable[..., Done]:
 
     def run(ctx: CallContext, *arguments: str) -> Done:
         command = ["ctr", "--address", subject.address, "--namespace", ctx.namespace, *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=dict(os.environ))
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=3 * patience.SECONDS, check=False, env=dict(os.environ)
+        )
         recorder.note(" ".join(command), "", ended.stdout, ended.stderr if ended.returncode else "", 0.0)
         return Done(ended.returncode, ended.stdout, ended.stderr)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from conformance import patience
 from conformance.recorder import Recorder
 from conformance.subjects.base import Subject
 from conformance.suites._bolt import Bucket, Damaged, current, read, write
@@ -45,7 +46,7 @@ UNKNOWN = 2
 UNSERVED = {"UNIMPLEMENTED"}
 """The codes of calls to services that are not there."""
 
-PATIENCE = 5.0
+PATIENCE = patience.SECONDS
 """Seconds that a check waits for what has to come."""
 
 ME = CallContext(namespace="t")

@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from conformance.subjects.base import SubjectError
 from conformance.suites._boxes import Boxes
 from conformance.suites._tasks import PATIENCE, Box
 
@@ -102,10 +103,17 @@ def meter(own: Any) -> Iterator[Meter]:
     """A daemon of the check's own that shows its metrics: ``boxes = meter(config)``."""
     made: list[Metered] = []
 
-    def start(config: str = "") -> Metered:
+    def start(config: str = "", tries: int = 3) -> Metered:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        made.append(Metered(own(config=f'version = 2\n[metrics]\naddress = "127.0.0.1:{port}"\n{config}'), port))
+        try:
+            instance = own(config=f'version = 2\n[metrics]\naddress = "127.0.0.1:{port}"\n{config}')
+        except SubjectError:
+            # Somebody else on the machine may have taken the port meanwhile.
+            if tries == 1:
+                raise
+            return start(config, tries - 1)
+        made.append(Metered(instance, port))
         return made[-1]
 
     yield start

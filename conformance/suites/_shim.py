@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance import patience
 from conformance.shim import processes
 from conformance.shim.harness import Container, Harness
 from conformance.shim.waiting import until
@@ -39,12 +40,12 @@ def shim(subject, recorder, request) -> Iterator[Harness]:
             request.node.user_properties.append(("conformance-left", left))
 
 
-def died(pid: int, seconds: float = 5.0) -> bool:
+def died(pid: int, seconds: float = patience.SECONDS) -> bool:
     """Whether a process is gone within the time."""
     return until(lambda: not processes.alive(pid), seconds)
 
 
-def gone(path: Path, seconds: float = 5.0) -> bool:
+def gone(path: Path, seconds: float = patience.SECONDS) -> bool:
     """Whether a file is gone within the time."""
     return until(lambda: not path.exists(), seconds)
 
@@ -62,7 +63,7 @@ def stranger_reads(path: str) -> str:
     """What another user sees who connects to a socket and sends a request: ``refused``, ``closed`` or ``served``."""
     script = (
         "import socket,sys\n"
-        "s=socket.socket(socket.AF_UNIX); s.settimeout(5)\n"
+        "s=socket.socket(socket.AF_UNIX); s.settimeout(20)\n"
         "try: s.connect(sys.argv[1])\n"
         "except OSError: print('refused'); sys.exit()\n"
         "try:\n s.sendall(bytes.fromhex(sys.argv[2])); d=s.recv(100)\n"
@@ -75,7 +76,7 @@ def stranger_reads(path: str) -> str:
     python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
     found = subprocess.run(
         ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", python, "-c", script, path, frame.hex()],
-        check=False, capture_output=True, text=True, timeout=20, cwd="/",
+        check=False, capture_output=True, text=True, timeout=60, cwd="/",
     )  # fmt: skip
     assert found.returncode == 0, f"the other user could not try: {found.stderr[-300:]}"
     return found.stdout.strip()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from conformance import patience
 from conformance.shim.scripted import ScriptedShim
 from conformance.shim.waiting import until
 from refimpl.contract.containers import Container, ContainerStore, RuntimeInfo
@@ -32,7 +33,7 @@ OWN = (*DAEMON, "config", "restart", "command")
 """The same, as a process of its own that the check starts."""
 
 
-def soon(ctx: CallContext, seconds: float = 10.0) -> CallContext:
+def soon(ctx: CallContext, seconds: float = 2 * patience.SECONDS) -> CallContext:
     """The context with a deadline."""
     return CallContext(ctx.namespace, ctx.lease, time.monotonic() + seconds)
 
@@ -84,7 +85,7 @@ class World:
         self._made.append(id)
         return id
 
-    def create(self, id: str, seconds: float = 10.0, **more: Any) -> int:
+    def create(self, id: str, seconds: float = 2 * patience.SECONDS, **more: Any) -> int:
         """Make the task; its pid."""
         return self.tasks.create(soon(self.ctx, seconds), CreateTask(id, **more))
 
@@ -112,7 +113,7 @@ class World:
             return False
         return True
 
-    def forgotten(self, id: str, seconds: float = 3.0) -> bool:
+    def forgotten(self, id: str, seconds: float = patience.SECONDS) -> bool:
         """Whether the daemon has forgotten the task within the time."""
         return until(lambda: not self.there(id), seconds)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
+from conformance import patience
 from conformance.fixtures import Mounted
 from conformance.wire import Answer, Wire
 from refimpl.api import snapshots_v1_pb2 as pb
@@ -34,7 +35,7 @@ REF = "containerd.io/snapshot.ref"
 INHERITED = "containerd.io/snapshot/"
 """What labels begin with that a back end gets to see."""
 
-PATIENCE = 5.0
+PATIENCE = patience.SECONDS
 """Seconds that a check waits for what happens in its own time."""
 
 SEVERAL = 16

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from conformance import runc_state
+from conformance import patience, runc_state
 from conformance.subjects.base import Subject
 from conformance.suites._events import Ear, opened
 from refimpl.api import runc_v1_pb2
@@ -44,7 +44,7 @@ SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 RUNTIME = "io.containerd.runc.v2"
 
-PATIENCE = 5.0
+PATIENCE = patience.SECONDS
 """Seconds that a check waits for what has to come."""
 
 ROOT = Mount("bind", "/", options=("bind", "ro"))
@@ -99,7 +99,7 @@ class Box:
 
     def create(self, **fields: Any) -> int:
         """Make the task; the pid of init."""
-        return self.tasks.create(soon(self.ctx, 10), self.wish(**fields))
+        return self.tasks.create(soon(self.ctx, 2 * PATIENCE), self.wish(**fields))
 
     def start(self, exec_id: str = "") -> int:
         """Start a process; its pid."""
@@ -133,11 +133,11 @@ class Box:
 
     def delete(self) -> Exit:
         """Forget the task."""
-        return self.tasks.delete(soon(self.ctx, 15), self.id)
+        return self.tasks.delete(soon(self.ctx, 3 * PATIENCE), self.id)
 
     def delete_process(self, exec_id: str) -> Exit:
         """Forget an exec."""
-        return self.tasks.delete_process(soon(self.ctx, 15), self.id, exec_id)
+        return self.tasks.delete_process(soon(self.ctx, 3 * PATIENCE), self.id, exec_id)
 
     def exec(self, exec_id: str, *arguments: str, io: IO = IO(), **fields: Any) -> None:
         """Add a process; ``fields`` are those of its OCI process."""
@@ -149,8 +149,14 @@ class Box:
         return self.start(exec_id)
 
     def pause(self) -> None:
-        """Freeze."""
-        self.tasks.pause(soon(self.ctx), self.id)
+        """Freeze. On a busy machine runc gives it up after a second (cgroup v1); it is asked again."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.tasks.pause(soon(self.ctx), self.id)
+            except Unknown as error:
+                if "unable to freeze" not in str(error) or time.monotonic() > deadline:
+                    raise
 
     def resume(self) -> None:
         """Let go on."""

@@ -16,6 +16,7 @@ import pytest
 
 from conformance import clause
 from conformance.suites._content import (
+    PATIENCE,
     begin,
     commit,
     digest_of,
@@ -307,10 +308,10 @@ def test_answers_come_while_the_client_may_still_send(upload, unique):
 
     def messages():
         yield from (stat(unique("ref")), write(b"ab"), write(b"cd", offset=2))
-        done.wait(10)
+        done.wait(3 * PATIENCE)
 
     try:
-        answer = upload.stream(messages(), timeout=3, limit=3)
+        answer = upload.stream(messages(), timeout=PATIENCE, limit=3)
     finally:
         done.set()
 

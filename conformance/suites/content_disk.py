@@ -20,6 +20,7 @@ import pytest
 
 from conformance import clause
 from conformance.suites._content import (
+    PATIENCE,
     ROOTED,
     begin,
     call,  # a fixture
@@ -563,7 +564,7 @@ def test_a_download_that_broke_off_goes_on_where_it_stood(ctx, content, upload, 
     def download():
         yield stat(ref, total=len(data), expected=digest)
         yield write(data[:half])
-        gone.wait(10)
+        gone.wait(3 * PATIENCE)
 
     try:
         # Two answers are awaited, then the client drops the call as a puller does whose source went away.

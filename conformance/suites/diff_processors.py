@@ -17,7 +17,7 @@ import pytest
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 
-from conformance import clause
+from conformance import clause, patience
 from conformance.subjects.base import SubjectError
 from conformance.suites._content import digest_of
 from conformance.suites._diff import DOCKER, GZIP, SERVICE, SIMPLE, TAR, Bench, file, tar
@@ -168,7 +168,7 @@ def test_an_abandoned_call_stops_and_its_mount_goes(own):
     with pytest.raises(DeadlineExceeded):
         bench.diff.apply(hurried, Descriptor(IN, digest, len(SIMPLE)), place.mounts)
     # 1.6.20 looks up when the program's next bytes come.
-    assert _until(lambda: _mounts_of(place) == 0, SLEEP + 5), "the mount stays"
+    assert _until(lambda: _mounts_of(place) == 0, SLEEP + patience.SECONDS), "the mount stays"
     time.sleep(SLEEP - 2)
     assert (_mounts_of(place), place.paths()) == (0, [])
 
@@ -186,9 +186,9 @@ def test_mounts_of_a_killed_daemon_are_undone_at_its_next_start(own):
 
     caller = threading.Thread(target=unpack, daemon=True)
     caller.start()
-    assert _until(lambda: _mounts_of(place) == 1, 10), "the call has not come to its mount"
+    assert _until(lambda: _mounts_of(place) == 1, patience.SECONDS), "the call has not come to its mount"
     instance.restart(kill=True)
-    caller.join(10)
+    caller.join(patience.SECONDS)
 
     assert _mounts_of(place) == 0
     assert list((instance.root / "tmpmounts").iterdir()) == []

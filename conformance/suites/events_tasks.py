@@ -282,8 +282,10 @@ def test_a_lack_of_memory_is_told(raw_tasks):
     """Rejects: a process that is killed for its memory, and only its status to tell of it."""
     told = raw_tasks.listen()
 
-    # All that a shell remembers grows without an end.
-    raw_tasks.run("t", "sh", "-c", "v=12345678; while :; do v=$v$v; done", memory=LITTLE_MEMORY)
+    raw_tasks.run("t", *LASTING, memory=LITTLE_MEMORY)
+    # All that a shell remembers grows without an end. It joins what runs: the shim looks out for it by now.
+    raw_tasks.exec("t", "greedy", "sh", "-c", "v=12345678; while :; do v=$v$v; done")
+    raw_tasks.start("t", "greedy")
 
     assert {message.container_id for _, message in _told(told.until("/tasks/oom"), "/tasks/oom")} == {"t"}
 

@@ -149,7 +149,7 @@ def test_the_first_collection_waits_for_the_startup_delay(own):
     instance.images.create(PLAIN, image("i"))
     instance.images.delete(PLAIN, "i")
 
-    assert canary.goes(4)
+    assert canary.goes()
     assert time.monotonic() - before >= 0.7
 
 
@@ -324,6 +324,9 @@ def test_without_a_deletion_threshold_deletions_wait(own):
     assert canary.stays()
 
 
+LONG = 15
+"""Seconds of a delay that nobody is to wait for, even on a busy machine."""
+
 DELAY = 0.4
 """Seconds of the schedule delay below."""
 
@@ -334,36 +337,45 @@ def test_requests_wait_for_the_schedule_delay_together(own):
     instance = own(config=scheduler(pause_threshold=NEVER, schedule_delay=f"{int(DELAY * 1000)}ms"))
     settle(instance)
     leases = instance.leases
-    for number in range(6):
-        leases.create(PLAIN, f"l{number}")
 
-    assert seconds_of(lambda: leases.delete(PLAIN, "l0", sync=True)) >= DELAY
-    deletions = [lambda id=f"l{number}": leases.delete(PLAIN, id, sync=True) for number in range(1, 6)]
-    assert DELAY <= seconds_of(lambda: together(deletions)) < 4 * DELAY, "they share the collection"
+    def made(id):
+        leases.create(PLAIN, id)
+        return lambda: leases.delete(PLAIN, id, sync=True)
+
+    assert seconds_of(made("l0")) >= DELAY
+    taken = []
+    # A busy machine may need as long for what takes no time: those that wait in turn always need more.
+    for turn in range(3):
+        deletions = [made(f"l{turn}-{number}") for number in range(5)]
+        taken.append(seconds_of(lambda: together(deletions)))  # noqa: B023  # called in this turn only
+        assert taken[-1] >= DELAY
+        if taken[-1] < 4 * DELAY:
+            return
+    raise AssertionError(f"they did not share the collection: it took {taken} s")
 
 
 @clause("GC-037")
 def test_a_request_does_not_outwait_the_interval(own):
     """Rejects: a delay that puts a collection off which is due anyway."""
-    instance = own(config=scheduler(schedule_delay="8s"))
+    instance = own(config=scheduler(schedule_delay=f"{LONG}s"))
     # Before the first collection there is no interval, and the delay counts in full. One deletion is not enough: it may
     # come at the end of the collection after the start, where 1.6 forgets it.
     canary = exposed(instance)
     for name in records(instance.images, 8):
         instance.images.delete(PLAIN, name)
-        if canary.goes(0.4):
+        if canary.goes(1):
             break
     assert not canary.alive
     instance.leases.create(PLAIN, "l")
 
-    assert seconds_of(lambda: instance.leases.delete(PLAIN, "l", sync=True)) < 4
+    assert seconds_of(lambda: instance.leases.delete(PLAIN, "l", sync=True)) < LONG - 3
 
 
 @clause("GC-038")
 @pytest.mark.parametrize("what", ["lease", "image"])
 def test_a_request_does_not_wait_for_the_startup_delay(own, what):
     """Rejects: an answer before the collection, or one that comes with the first regular collection."""
-    instance = own(config=scheduler(startup_delay="8s"))
+    instance = own(config=scheduler(startup_delay=f"{LONG}s"))
     if what == "lease":
         instance.leases.create(PLAIN, "l")
         digest = store(instance.content, PLAIN.with_lease("l"), fresh())
@@ -374,7 +386,7 @@ def test_a_request_does_not_wait_for_the_startup_delay(own, what):
         taken = seconds_of(lambda: instance.images.delete(PLAIN, "i", sync=True))
 
     assert not has(instance.content, PLAIN, digest)
-    assert taken < 4
+    assert taken < LONG - 3
 
 
 @clause("GC-038")

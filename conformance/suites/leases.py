@@ -315,11 +315,11 @@ def test_a_plain_delete_does_not_wait_for_the_collection(own):
 @clause("LEA-010")
 def test_a_caller_out_of_patience_has_deleted_the_lease_all_the_same(own):
     """Rejects: a deletion that is rolled back with the deadline."""
-    instance = own(config=scheduler(pause_threshold=NEVER, schedule_delay="400ms"))
+    instance = own(config=scheduler(pause_threshold=NEVER, schedule_delay="2s"))
     settle(instance)
     instance.leases.create(PLAIN, "dl")
     digest = store(instance.content, PLAIN.with_lease("dl"), fresh())
-    hasty = CallContext(namespace=PLAIN.namespace, deadline=time.monotonic() + 0.15)
+    hasty = CallContext(namespace=PLAIN.namespace, deadline=time.monotonic() + 1)
 
     with pytest.raises(DeadlineExceeded):
         instance.leases.delete(hasty, "dl", sync=True)

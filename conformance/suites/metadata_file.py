@@ -26,6 +26,7 @@ from conformance.suites._metadata import (
     kind,
     txid,
 )
+from conformance.suites._tasks import eventually
 from refimpl.contract.errors import AlreadyExists, ContainerdError, NotFound
 from refimpl.contract.namespaces import Namespace
 from refimpl.contract.types import TypedAny
@@ -95,6 +96,7 @@ def test_what_was_answered_survives_a_kill(own):
     for turn in range(ROUNDS):
         stop = threading.Event()
         clients = [_Client(instance.containers, f"r{turn}-{number}", stop) for number in range(CLIENTS)]
+        eventually(lambda: all(len(client.there) > 1 for client in clients), "something is written")  # noqa: B023
         time.sleep(draw.uniform(0.15, 0.5))
         try:
             instance.restart(kill=True)

@@ -108,7 +108,7 @@ def test_who_waits_for_long_says_what_for(own):
             eventually(
                 lambda: WAITING in second.log(),
                 "a warning in the log of the one that waits",
-                seconds=WARNING_SECONDS + 3,
+                seconds=WARNING_SECONDS + PATIENCE,
             )
         finally:
             first.close()

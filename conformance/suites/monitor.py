@@ -39,6 +39,9 @@ MEBI = 1 << 20
 
 BUSY = ("sh", "-c", "while :; do :; done")
 
+A_WHILE = 2e8
+"""Nanoseconds on a processor; a busy task has them soon, also where other programs want it too."""
+
 LITTLE_MEMORY = 12 * MEBI
 """Bytes in which a shell can start, and not much more."""
 
@@ -114,6 +117,14 @@ def about(box, lines):
     return [line for line in lines if f'container_id="{box.id}"' in line]
 
 
+def greedy(box):
+    """Have a process of a task killed for want of memory, of whose end nobody is told.
+
+    Its parent joins: a shim looks out from the answer to the start on, and a child of init might be killed before that.
+    """
+    box.run_exec("greedy", "sh", "-c", f"sh -c '{GREEDY}'; sleep 1000")
+
+
 # ------------------------------------------------------------------------------------------------- the page
 
 
@@ -141,15 +152,19 @@ def test_a_task_has_its_series_from_its_creation_to_its_removal(meter):
     boxes = meter()
     assert boxes.lines() == []
 
+    def count():
+        # Block devices have series from their first use on.
+        return len([line for line in boxes.lines() if not line.startswith("container_blkio_")])
+
     box = boxes.box(*LASTING)
     assert boxes.lines() == [], "a container is no task"
     box.create(rootfs=())
-    count = len(boxes.lines())
-    assert count > 10
+    created = count()
+    assert created > 10
     box.start()
-    assert len(boxes.lines()) == count
+    assert count() == created
     ended(box)
-    assert len(boxes.lines()) == count
+    assert count() == created
     box.delete()
     assert boxes.lines() == []
 
@@ -207,8 +222,10 @@ def test_v1_processes_are_counted_and_limited(meter):
     free = boxes.run(*LASTING)
     eventually(lambda: len(limited.pids()) == 2, "the second process")
 
-    assert (boxes.values(limited)["pids_current"], boxes.values(limited)["pids_limit"]) == (2, 77)
-    assert (boxes.values(free)["pids_current"], boxes.values(free)["pids_limit"]) == (1, 0)
+    # What starts a program has threads, which are counted until the program has taken its place.
+    until(lambda: boxes.values(limited)["pids_current"] == 2, "two processes on the page")
+    until(lambda: boxes.values(free)["pids_current"] == 1, "one process on the page")
+    assert (boxes.values(limited)["pids_limit"], boxes.values(free)["pids_limit"]) == (77, 0)
 
 
 @clause("MON-007", needs=V1)
@@ -217,7 +234,7 @@ def test_v1_cpu_time_is_in_nanoseconds(meter):
     boxes = meter()
     began = time.monotonic()
     box = boxes.run(*BUSY)
-    time.sleep(0.5)
+    until(lambda: boxes.values(box)["cpu_total_nanoseconds"] > A_WHILE, "a busy task's time on a processor")
     box.pause()
     ran = (time.monotonic() - began) * 1e9
 
@@ -225,8 +242,8 @@ def test_v1_cpu_time_is_in_nanoseconds(meter):
 
     assert set(found) >= CPU
     total = values["cpu_total_nanoseconds"]
-    # Other programs want the processor too; and what makes the container is counted with it.
-    assert ran / 20 < total < ran * 1.5
+    # What makes the container is counted with it.
+    assert A_WHILE < total < ran * 1.5
     processors = {labels["cpu"]: value for labels, value in found["per_cpu_nanoseconds"]}
     assert set(processors) == {str(n) for n in range(len(processors))}
     assert sum(processors.values()) == pytest.approx(total, rel=0.01)
@@ -348,7 +365,8 @@ def test_v2_processes_and_cpu_have_these_names(meter):
 
     values = boxes.values(limited)
     assert set(values) >= {"pids_current", "pids_limit", *CPU_V2}
-    assert (values["pids_current"], values["pids_limit"]) == (1, 55)
+    until(lambda: boxes.values(limited)["pids_current"] == 1, "one process on the page")
+    assert values["pids_limit"] == 55
     assert boxes.values(free)["pids_limit"] == 2.0**64
 
 
@@ -370,11 +388,10 @@ def test_v2_every_task_has_a_count_of_lacks_of_memory(meter):
     """Rejects: a count that begins with the first one."""
     boxes = meter()
     quiet = boxes.run(*LASTING)
-    greedy = boxes.run(
-        "sh", "-c", f"sh -c '{GREEDY}'; sleep 1000", resources={"memory": {"limit": 16 * MEBI, "swap": 16 * MEBI}}
-    )
+    lacking = boxes.run(*LASTING, resources={"memory": {"limit": 16 * MEBI, "swap": 16 * MEBI}})
+    greedy(lacking)
 
-    until(lambda: boxes.values(greedy)["memory_oom_total"] >= 1, "the lack of memory, counted")
+    until(lambda: boxes.values(lacking)["memory_oom_total"] >= 1, "the lack of memory, counted")
     assert boxes.values(quiet)["memory_oom_total"] == 0
 
 
@@ -400,10 +417,11 @@ def test_v1_lacks_of_memory_are_counted_for_the_first_runtime_only(meter):
     boxes = meter()
     told = boxes.listen()
     limits = {"memory": {"limit": LITTLE_MEMORY, "swap": LITTLE_MEMORY}}
-    greedy = ("sh", "-c", f"sh -c '{GREEDY}'; sleep 1000")
 
-    first = boxes.run(*greedy, id="first", runtime=NAME, resources=limits)
-    second = boxes.run(*greedy, id="second", resources=limits)
+    first = boxes.run(*LASTING, id="first", runtime=NAME, resources=limits)
+    second = boxes.run(*LASTING, id="second", resources=limits)
+    for box in (first, second):
+        greedy(box)
     told.until("/tasks/oom", 2)
 
     ooms = [(opened(each).container_id, each.namespace) for each in told() if each.topic == "/tasks/oom"]
@@ -423,13 +441,13 @@ def test_a_lack_of_memory_is_told_though_init_survives(daemon):
     told = boxes.listen()
     limits = {"memory": {"limit": 16 * MEBI, "swap": 16 * MEBI}}
 
-    box = boxes.run("sh", "-c", f"sh -c '{GREEDY}'; sleep 0.3; exit 6", resources=limits)
-    told.until("/tasks/exit")
+    box = boxes.run(*LASTING, resources=limits)
+    greedy(box)
+    told.until("/tasks/oom")
 
-    happened = [(each.topic, opened(each)) for each in told() if each.topic in {"/tasks/oom", "/tasks/exit"}]
-    (oom_topic, oom), (exit_topic, end) = happened
-    assert (oom_topic, oom.container_id) == ("/tasks/oom", box.id)
-    assert (exit_topic, end.id, end.exit_status) == ("/tasks/exit", box.id, 6)
+    assert [each for each in told() if each.topic == "/tasks/exit"] == []
+    assert {opened(each).container_id for each in told() if each.topic == "/tasks/oom"} == {box.id}
+    assert box.status() is Status.RUNNING
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -441,16 +459,17 @@ def test_without_prometheus_there_are_no_series_and_all_else_works(meter):
     boxes = meter(f'[plugins."{PLUGIN}"]\n  no_prometheus = true\n')
     told = boxes.listen()
     limits = {"memory": {"limit": LITTLE_MEMORY, "swap": LITTLE_MEMORY}}
-    script = ("sh", "-c", f"sh -c '{GREEDY}'; sleep 1000")
 
     # The first runtime needs the first version (RT1-029).
     first = [NAME] if "cgroup-v1" in boxes.instance.capabilities else []
-    greedy = [boxes.run(*script, runtime=runtime, resources=limits) for runtime in (*first, "io.containerd.runc.v2")]
-    told.until("/tasks/oom", len(greedy))
+    made = [boxes.run(*LASTING, runtime=runtime, resources=limits) for runtime in (*first, "io.containerd.runc.v2")]
+    for box in made:
+        greedy(box)
+    told.until("/tasks/oom", len(made))
 
     assert boxes.lines() == []
-    assert {opened(each).container_id for each in told() if each.topic == "/tasks/oom"} == {box.id for box in greedy}
-    assert None not in [metric_of(box) for box in greedy]
+    assert {opened(each).container_id for each in told() if each.topic == "/tasks/oom"} == {box.id for box in made}
+    assert None not in [metric_of(box) for box in made]
     if "command" in boxes.instance.capabilities:
         assert "\ngrpc_server_" in boxes.text()
 
@@ -485,13 +504,20 @@ def test_each_scrape_tells_what_is_now(meter):
     boxes = meter()
     box = boxes.run(*BUSY)
 
-    first = boxes.values(box)["cpu_total_nanoseconds"]
-    time.sleep(0.3)
-    second = boxes.values(box)["cpu_total_nanoseconds"]
-    assert second - first > 1e7, "a busy task of 0.3 s"
+    def now():
+        return boxes.values(box)["cpu_total_nanoseconds"]
+
+    first = now()
+    until(lambda: now() - first > 1e7, "the time of a busy task that goes on")
+    second = now()
     box.pause()
-    third, fourth = (boxes.values(box)["cpu_total_nanoseconds"] for _ in range(2))
-    assert second <= third == fourth
+
+    def same():
+        third, fourth = now(), now()
+        return second <= third == fourth
+
+    # The kernel settles its accounts when it has time.
+    until(same, "the time of a task that stands still")
 
 
 @clause("MON-022", needs=REAL)
@@ -502,10 +528,9 @@ def test_a_task_that_cannot_be_read_does_not_spoil_the_page(meter):
     os.kill(parent_of(bad.get().pid), signal.SIGKILL)
     until(bad.gone, "the end of the task whose shim has died")
 
-    found = boxes.lines()
-
-    assert about(good, found)
-    assert about(bad, found) == []
+    assert about(good, boxes.lines())
+    until(lambda: about(bad, boxes.lines()) == [], "a page without the task whose shim has died")
+    assert about(good, boxes.lines())
 
 
 @clause("MON-023", needs=REAL)
@@ -563,7 +588,7 @@ def test_v1_metrics_are_this_message(daemon):
     boxes = daemon()
     began = time.monotonic()
     box = boxes.run(*BUSY, resources={"pids": {"limit": 45}, "memory": {"limit": 64 * MEBI}})
-    time.sleep(0.3)
+    until(lambda: v1(metric_of(box)).cpu.usage.total > A_WHILE, "a busy task's time on a processor")
     box.pause()
     ran = (time.monotonic() - began) * 1e9
 
@@ -574,7 +599,7 @@ def test_v1_metrics_are_this_message(daemon):
     assert abs(metric.timestamp - time.time_ns()) < 60 * 10**9
     assert (found.pids.current, found.pids.limit) == (1, 45)
     usage = found.cpu.usage
-    assert ran / 20 < usage.total < ran * 1.5
+    assert A_WHILE < usage.total < ran * 1.5
     assert sum(usage.per_cpu) == pytest.approx(usage.total, rel=0.01)
     assert usage.user + usage.kernel == pytest.approx(usage.total, rel=0.2, abs=4e7)
     assert found.memory.usage.limit == 64 * MEBI
@@ -613,14 +638,14 @@ def test_v2_metrics_are_this_message(daemon):
     boxes = daemon()
     began = time.monotonic()
     box = boxes.run(*BUSY, resources={"pids": {"limit": 55}, "memory": {"limit": 64 * MEBI}})
-    time.sleep(0.3)
+    until(lambda: v2(metric_of(box)).cpu.usage_usec > A_WHILE / 1000, "a busy task's time on a processor")
     box.pause()
     ran = (time.monotonic() - began) * 1e6
 
     found = v2(metric_of(box))
 
     assert (found.pids.current, found.pids.limit) == (1, 55)
-    assert ran / 20 < found.cpu.usage_usec < ran * 1.5
+    assert A_WHILE / 1000 < found.cpu.usage_usec < ran * 1.5
     assert found.cpu.usage_usec == pytest.approx(found.cpu.user_usec + found.cpu.system_usec, abs=10_000)
     assert found.memory.usage_limit == 64 * MEBI
 
@@ -638,11 +663,14 @@ def test_a_stopped_task_still_has_its_numbers(daemon):
     def current(data):
         return v1(data).pids.current if data.type_url == METRICS_V1 else v2(data).pids.current
 
+    # What starts a program has threads, which are counted until the program has taken its place.
+    until(lambda: current(metric_of(box)) == 1, "one process in the numbers")
     before = metric_of(box)
     ended(box)
+    until(lambda: current(metric_of(box)) == 0, "the end of the process in the numbers")
     after = metric_of(box)
 
-    assert (current(before), current(after)) == (1, 0)
+    assert current(before) == 1
     assert 0 < cpu(before) <= cpu(after)
     box.delete()
     assert metric_of(box) is None
@@ -675,5 +703,5 @@ def test_tasks_of_before_a_restart_are_watched(meter):
 
     boxes.restart()
 
-    assert about(box, boxes.lines())
+    until(lambda: about(box, boxes.lines()), "the series of a task of before")
     assert box.status() is Status.RUNNING

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from conformance import clause
+from conformance import clause, patience
 from conformance.suites._containers import SERVICE as CONTAINERS
 from conformance.suites._containers import Ear, exists, ids, message, record
 from conformance.suites._content import digest_of, fresh
@@ -299,7 +299,12 @@ def test_the_command_line_client_takes_its_namespace_from_option_variable_or_def
         asked = [*options, "containers", "create", "--rootfs", str(tmp_path), id]
         command = ["ctr", "--address", instance.address, *asked]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=30, check=False, env=environment | variables
+            command,
+            capture_output=True,
+            text=True,
+            timeout=3 * patience.SECONDS,
+            check=False,
+            env=environment | variables,
         )
         assert done.returncode == 0, done.stderr
 

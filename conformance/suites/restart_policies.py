@@ -51,7 +51,7 @@ def starts(told, box):
 
 def restarted(told, *boxes, times=2):
     """Wait until every box was started so many times."""
-    until(lambda: min(starts(told, box) for box in boxes) >= times, f"{times} starts of each", 2 * PATIENCE)
+    until(lambda: min(starts(told, box) for box in boxes) >= times, f"{times} starts of each", 3 * PATIENCE)
 
 
 def untouched(*boxes):

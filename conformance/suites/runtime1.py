@@ -352,10 +352,10 @@ def test_output_goes_where_the_uri_says(linux, streams):
     log.write_text("before\n")
     streams.folder.chmod(0o777)
     uri = f"file://{log}"
-    box = linux("sh", "-c", "echo out; echo err >&2")
+    # It goes on: 1.6 closes the file of both with the stream that ends first.
+    box = linux("sh", "-c", "echo out; echo err >&2; exec sleep 1000")
 
     box.run(io=IO(stdout=uri, stderr=uri))
-    box.wait()
     eventually(lambda: len(log.read_text().splitlines()) == 3, "both streams in the file")
     assert sorted(log.read_text().splitlines()) == ["before", "err", "out"]
 
@@ -455,15 +455,15 @@ def test_the_tasks_of_both_runtimes_are_in_one_list(linux, ctx):
 def test_a_lack_of_memory_is_told_of_this_runtime_too(linux, listen, ctx):
     """Rejects: OOM events of the second runtime's shims only."""
     ear = listen()
-    box = linux(
-        "sh", "-c", f"sh -c '{GREEDY}'; exit 0", resources={"memory": {"limit": LITTLE_MEMORY}}
-    )  # fmt: skip
+    box = linux(*LASTING, resources={"memory": {"limit": LITTLE_MEMORY}})
 
     box.create()
     (metric,) = box.tasks.metrics(soon(ctx))
     assert metric.data.type_url == METRICS
     assert cgroups_v1_pb2.Metrics.FromString(metric.data.value).memory.usage.limit == LITTLE_MEMORY
     box.start()
+    # Joins what runs: it is looked out for by now.
+    box.run_exec("greedy", "sh", "-c", GREEDY)
 
     ear.until("/tasks/oom")
     assert {m.container_id for topic, m in told(ear) if topic == "/tasks/oom"} == {box.id}

@@ -290,8 +290,8 @@ def test_the_removal_of_a_task_ends_its_shim(linux, subject):
 
     box.delete()
 
-    assert not alive(shim)
-    assert not socket.exists()
+    eventually(lambda: not alive(shim), "the end of the shim")
+    eventually(lambda: not socket.exists(), "the end of its socket")
     assert files.gone()
 
 
@@ -304,22 +304,23 @@ def test_a_task_ends_with_its_shim(linux, subject, listen):
     ear = listen()
     waiter = Later(box.wait)
     # A call that is not there yet would find nothing to wait for.
-    time.sleep(0.2)
+    time.sleep(1)
     before = time.time()
 
     os.kill(files.shim, signal.SIGKILL)
 
     failure = waiter.outcome()
     assert isinstance(failure, Unknown), f"who waits hears {failure!r}"
-    until(box.gone, "the end of the task", 2)
+    until(box.gone, "the end of the task")
     ear.until("/tasks/delete")
     ear.until("/tasks/exit")
     ends = [opened(each) for each in ear() if each.topic in {"/tasks/exit", "/tasks/delete"}]
     assert [(end.container_id, end.pid, end.exit_status) for end in ends] == [(box.id, pid, 137)] * 2
     assert all(before - 1 <= end.exited_at.seconds <= time.time() + 1 for end in ends)
-    assert not alive(pid)
+    eventually(lambda: not alive(pid), "the end of the process")
     eventually(files.gone, "the end of the directories")
-    assert not (Path("/run/containerd/runc") / box.ctx.namespace / box.id).exists()
+    state = Path("/run/containerd/runc") / box.ctx.namespace / box.id
+    eventually(lambda: not state.exists(), "the end of the state of the OCI runtime")
 
 
 @clause("RT1-022", needs=OWN)
@@ -391,14 +392,14 @@ def test_a_checkpoint_is_told(linux, listen, ctx, tmp_path):
     box.run()
     ear = listen()
 
-    made = box.tasks.checkpoint(soon(ctx, 15), box.id)
+    made = box.tasks.checkpoint(soon(ctx, 2 * PATIENCE), box.id)
     ear.until("/tasks/checkpointed")
     folder = tmp_path / "image"
     into = details(linux_runc_pb2.CheckpointOptions(image_path=str(folder)))
-    kept = box.tasks.checkpoint(soon(ctx, 15), box.id, options=into)
+    kept = box.tasks.checkpoint(soon(ctx, 2 * PATIENCE), box.id, options=into)
     ear.until("/tasks/checkpointed", 2)
     with pytest.raises(Unknown):
-        box.tasks.checkpoint(soon(ctx, 15), box.id, options=details(runc_v1_pb2.CheckpointOptions()))
+        box.tasks.checkpoint(soon(ctx, 2 * PATIENCE), box.id, options=details(runc_v1_pb2.CheckpointOptions()))
     told = [opened(each).container_id for each in ear() if each.topic == "/tasks/checkpointed"]
 
     assert len(made) == 2

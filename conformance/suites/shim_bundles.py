@@ -127,9 +127,8 @@ def test_nothing_is_left_of_a_bundle(world: World):
     world.delete(id)
 
     bundle = world.bundle(id)
-    assert until(lambda: not bundle.exists(), 3.0)
-    assert not (bundle.parent / f".{id}").exists()
-    assert not world.work(id).exists()
+    gone = (bundle, bundle.parent / f".{id}", world.work(id))
+    assert until(lambda: not any(path.exists() for path in gone)), [path for path in gone if path.exists()]
     assert processes.mounts_below(bundle) == []
     assert (kept / "file").read_text() == "of the host"
 

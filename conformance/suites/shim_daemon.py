@@ -207,7 +207,7 @@ def test_an_address_where_nobody_listens_fails_the_create_at_once(world, answer)
     id = world.container(shim)
 
     with pytest.raises(Unknown):
-        world.create(id, seconds=3.0)
+        world.create(id)
 
     assert not world.bundle(id).exists()
 
@@ -216,15 +216,18 @@ def test_an_address_where_nobody_listens_fails_the_create_at_once(world, answer)
 def test_a_create_that_is_given_up_ends_the_start_command(world):
     """Rejects: a start command that runs on for nobody."""
     shim = world.shim()
-    shim.plan("start", sleep=60.0)
+    shim.plan("start", sleep=100.0)
     id = world.container(shim)
-
-    with pytest.raises(DeadlineExceeded):
-        world.create(id, seconds=1.0)
+    for seconds in (1.0, 5.0, 25.0):
+        with pytest.raises(DeadlineExceeded):
+            world.create(id, seconds=seconds)
+        # On a busy machine the command may not even have begun: then more time is given.
+        if shim.record():
+            break
 
     (start,) = shim.record()
-    assert until(lambda: not processes.alive(start["pid"]), 3.0), "the start command still runs"
-    assert until(lambda: not world.bundle(id).exists(), 3.0)
+    assert until(lambda: not processes.alive(start["pid"])), "the start command still runs"
+    assert until(lambda: not world.bundle(id).exists())
 
 
 @clause("SHM-038", needs=OWN)
@@ -259,7 +262,7 @@ def test_the_delete_command_has_its_arguments_in_order(world):
     shim = world.shim()
     id = world.made(shim, options=TypedAny("containerd.runc.v1.Options", b"\x32\x04runc"))
     shim.cut()
-    assert until(lambda: shim.actions() == ["start", "delete"], 3.0), shim.actions()
+    assert until(lambda: shim.actions() == ["start", "delete"]), shim.actions()
 
     start, delete = shim.record()
     # Whatever the daemon's level of logging: 1.6 never passes -debug here, 2.x does.
@@ -279,9 +282,9 @@ def test_a_task_that_is_deleted_has_its_shim_shut_down_and_cleaned(world):
     ended = world.delete(id)
 
     assert (ended.pid, ended.status) == (shim.pid, 5)
-    assert until(lambda: shim.actions() == ["start", "delete"], 3.0), shim.actions()
+    assert until(lambda: shim.actions() == ["start", "delete"]), shim.actions()
     assert [name for name in shim.methods() if name in ("Delete", "Shutdown")] == ["Delete", "Shutdown"]
-    assert not world.bundle(id).exists()
+    assert until(lambda: not world.bundle(id).exists())
     with pytest.raises(NotFound):
         world.tasks.get(world.ctx, id)
 

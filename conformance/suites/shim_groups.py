@@ -37,7 +37,7 @@ def test_containers_of_one_group_have_one_shim(shim, annotation):
 
     assert first.address == second.address != other.address
     assert first.shim_pid == second.shim_pid != other.shim_pid
-    assert len(shim.shim_processes()) == 2
+    assert until(lambda: len(shim.shim_processes()) == 2), shim.shim_processes()
 
 
 @clause("SHM-020", needs=SHIM)
@@ -82,7 +82,7 @@ def test_a_shim_lives_until_its_last_container_is_deleted(shim, pair):
     third.end()
     second.end()
     second.shutdown()
-    assert until(lambda: not processes.alive(pid), 5.0), "the shim has outlived its containers"
+    assert until(lambda: not processes.alive(pid)), "the shim has outlived its containers"
 
 
 @clause("SHM-022", needs=SHIM)
@@ -98,7 +98,7 @@ def test_delete_cleans_each_member_of_a_dead_shim(shim, pair):
         answer = DeleteResponse.FromString(output.out)
         assert (answer.pid, answer.exit_status) == (member.pid, KILLED)
 
-    assert until(lambda: not any(processes.alive(member.pid) for member in pair), 3.0)
+    assert until(lambda: not any(processes.alive(member.pid) for member in pair))
 
 
 @clause("SHM-023", needs=SHIM)
@@ -109,7 +109,7 @@ def test_the_first_runc_shim_keeps_every_container_apart(shim, pair):
     assert first.shim_pid != second.shim_pid
     first.end()
     first.shutdown()
-    assert until(lambda: len(shim.shim_processes()) == 1, 5.0)
+    assert until(lambda: len(shim.shim_processes()) == 1)
     assert second.state().status == types.RUNNING
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conformance import clause
+from conformance import clause, patience
 from conformance.shim import processes
 from conformance.shim.waiting import until
 from conformance.suites._events import listen, opened
@@ -71,11 +71,12 @@ def test_the_callers_time_goes_to_the_shim(world):
     """Rejects: a limit in absolute time; a shutdown that may take for ever."""
     shim = world.shim()
     id = world.container(shim)
-    world.create(id, seconds=20.0)
+    world.create(id, seconds=60.0)
     world.delete(id)
 
     left = {call.method: call.left for call in shim.calls}
-    assert 18.0 < left["Create"] <= 21.0, "clocks of two processes"
+    # The clocks of two processes; and the start command has had its part of the time.
+    assert 20.0 < left["Create"] <= 61.0
     assert 0.0 < left["Shutdown"] <= 3.0
 
 
@@ -139,7 +140,7 @@ def test_a_shutdown_that_fails_does_not_fail_the_delete(world):
     assert world.delete(id).status == 5
 
     assert world.forgotten(id)
-    assert until(lambda: not world.bundle(id).exists(), 3.0)
+    assert until(lambda: not world.bundle(id).exists())
 
 
 @clause("SHM-055", needs=DAEMON)
@@ -172,7 +173,7 @@ def test_a_delete_of_what_the_shim_does_not_know_cleans_up(world, listen):
 
     assert told(ear.until("/tasks/delete")) == [("/tasks/exit", 4242, 42), ("/tasks/delete", 4242, 42)]
     assert world.forgotten(id)
-    assert until(lambda: not world.bundle(id).exists(), 3.0)
+    assert until(lambda: not world.bundle(id).exists())
 
 
 @clause("SHM-057", needs=DAEMON)
@@ -189,7 +190,7 @@ def test_a_create_that_is_refused_takes_the_shim_down(world, kind):
     assert shim.methods()[:1] == ["Create"]
     assert [name for name in shim.methods() if name in ("Delete", "Shutdown")] == ["Delete", "Shutdown"]
     assert not world.there(id)
-    assert until(lambda: not world.bundle(id).exists(), 3.0)
+    assert until(lambda: not world.bundle(id).exists())
 
 
 @clause("SHM-058", "SHM-059", needs=DAEMON)
@@ -298,7 +299,7 @@ def test_a_shim_without_its_address_on_disk_is_lost(restarted):
         pytest.skip("2.x keeps the address itself")
 
     assert not world.there(first)
-    assert until(lambda: lost.actions()[-1] == "delete", 3.0)
+    assert until(lambda: lost.actions()[-1] == "delete")
     assert world.there(second)
     assert kept.actions() == ["start"]
 
@@ -312,16 +313,17 @@ def test_a_shim_that_does_not_answer_delays_a_start_and_does_not_stop_it(restart
     free = threading.Event()
 
     def silent(_request):
-        free.wait(30)
+        free.wait(3 * patience.SECONDS)
         return pb.ConnectResponse()
 
     try:
         begun = time.monotonic()
         restart(lambda: shim.answers.update(Connect=silent))
-        assert time.monotonic() - begun < 12.0
+        # 1.6 gives it 5 s.
+        assert time.monotonic() - begun < 2 * patience.SECONDS
         assert not world.there(id)
-        assert until(lambda: shim.actions()[-1] == "delete", 3.0)
-        assert not world.bundle(id).exists()
+        assert until(lambda: shim.actions()[-1] == "delete")
+        assert until(lambda: not world.bundle(id).exists())
     finally:
         free.set()
 
@@ -337,8 +339,7 @@ def test_a_shim_that_died_meanwhile_is_cleaned(restarted):
 
     assert not world.there(id)
     assert shim.actions() == ["start", "delete"]
-    assert not world.bundle(id).exists()
-    assert not world.work(id).exists()
+    assert until(lambda: not world.bundle(id).exists() and not world.work(id).exists())
 
 
 @clause("SHM-087", needs=OWN)
@@ -370,7 +371,7 @@ def test_the_death_of_a_shim_is_noticed_at_once(world, listen):
 
     def wait(_request):
         waiting.set()
-        free.wait(20)
+        free.wait(3 * patience.SECONDS)
         return pb.WaitResponse()
 
     shim.answers["Wait"] = wait
@@ -386,16 +387,16 @@ def test_the_death_of_a_shim_is_noticed_at_once(world, listen):
     thread = threading.Thread(target=waiter)
     thread.start()
     try:
-        assert waiting.wait(5)
+        assert waiting.wait(patience.SECONDS)
         shim.cut()
         assert told(ear.until("/tasks/delete")) == [("/tasks/exit", 4242, 42), ("/tasks/delete", 4242, 42)]
-        assert world.forgotten(id, 2.0)
-        thread.join(5)
+        assert world.forgotten(id)
+        thread.join(patience.SECONDS)
         assert isinstance(outcome[0], Unknown), outcome
-        assert until(lambda: not world.bundle(id).exists() and not world.work(id).exists(), 2.0)
+        assert until(lambda: not world.bundle(id).exists() and not world.work(id).exists())
     finally:
         free.set()
-        thread.join(5)
+        thread.join(patience.SECONDS)
     shim.listen()
     world.create(id)
 
@@ -424,6 +425,6 @@ def test_a_clean_up_that_hangs_is_given_up(own_world):
 
     shim.cut()
 
-    assert world.forgotten(id, 5.0)
-    assert until(lambda: len(shim.record()) == 2, 3.0)
-    assert until(lambda: not processes.alive(shim.record()[1]["pid"]), 3.0), "the command still runs"
+    assert world.forgotten(id)
+    assert until(lambda: len(shim.record()) == 2)
+    assert until(lambda: not processes.alive(shim.record()[1]["pid"])), "the command still runs"

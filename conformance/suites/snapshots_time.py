@@ -329,6 +329,6 @@ def test_snapshots_are_made_while_the_collector_runs(ctx, snapshotter, mounted, 
             n += 1
     finally:
         done.set()
-        collector.join(10)
+        collector.join(PATIENCE)
     assert failures == []
     assert rounds

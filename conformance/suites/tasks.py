@@ -548,7 +548,7 @@ def test_the_process_of_a_task_that_never_started_is_gone(box):
 
     found.delete()
 
-    assert not alive(pid)
+    eventually(lambda: not alive(pid), "the process did not end")
 
 
 @clause("TSK-049")
@@ -602,13 +602,13 @@ def test_a_task_is_gone_with_its_shim(ctx, box):
     waiter = Later(found.wait)
     # By the end of a later wait the first one has reached the shim.
     with given_up():
-        found.wait(seconds=0.2)
+        found.wait(seconds=1)
 
     for pid in shim_of(ctx.namespace, found.id):
         os.kill(pid, signal.SIGKILL)
 
     assert isinstance(waiter.outcome(), Unknown)
-    eventually(found.gone, "the task is still there", seconds=2)
+    eventually(found.gone, "the task is still there")
     # The daemon clears up behind the shim in its own time.
     eventually(lambda: _created(found), "the id did not become free")
 

@@ -21,6 +21,7 @@ from conformance.suites._content import read
 from conformance.suites._events import listen
 from conformance.suites._tasks import (
     LASTING,
+    PATIENCE,
     SPEC,
     Later,
     box,
@@ -113,7 +114,7 @@ def _options(**fields):
 
 
 def _checkpoint(found, **options):
-    return found.tasks.checkpoint(soon(found.ctx, 10), found.id, **options)
+    return found.tasks.checkpoint(soon(found.ctx, 2 * PATIENCE), found.id, **options)
 
 
 @clause("TSK-078", needs={"runc"})

@@ -227,7 +227,7 @@ def test_an_exec_that_cannot_start_can_be_removed(box, listen, lacking):
 
     state = found.get("e")
     assert (state.status, state.pid) == (Status.CREATED, 0)
-    end = found.wait("e", seconds=2)
+    end = found.wait("e")
     assert (end.status, end.exited_at) == (0, ZERO_TIME)
     found.delete_process("e")
     with pytest.raises(NotFound):

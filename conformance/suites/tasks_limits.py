@@ -57,11 +57,9 @@ def test_a_paused_task_stands_still(box, listen, streams):
 
     found.pause()
     assert found.status() is Status.PAUSED
-    # What was on its way may still come.
-    time.sleep(0.2)
+    # What was on its way may still come, on a busy machine for a while.
+    eventually(lambda: _silent(out), "somebody goes on: silence")
     before = out.data
-    time.sleep(0.4)
-    assert out.data == before, "somebody goes on"
 
     found.resume()
     assert found.status() is Status.RUNNING
@@ -70,6 +68,13 @@ def test_a_paused_task_stands_still(box, listen, streams):
     ear.until("/tasks/resumed")
     topics = [topic for topic, _ in told(ear)]
     assert topics == ["/tasks/create", "/tasks/start", "/tasks/paused", "/tasks/resumed"]
+
+
+def _silent(out):
+    """Whether nothing comes for fifty times as long as there is between two words."""
+    before = out.data
+    time.sleep(1)
+    return out.data == before
 
 
 @clause("TSK-068")
@@ -161,7 +166,7 @@ def test_a_paused_task_can_be_killed(box):
 
     found.kill(signal.SIGKILL)
 
-    assert found.wait(seconds=3).status == 137
+    assert found.wait().status == 137
     assert found.status() is Status.STOPPED
     with pytest.raises(Unknown):
         found.resume()
@@ -192,7 +197,8 @@ def test_all_processes_of_a_task_are_listed(box, streams, tasks):
     assert list(infos.values()) == [None]
 
     found.end()
-    assert found.pids() == []
+    # Whoever was killed is counted until somebody has taken notice of it.
+    eventually(lambda: found.pids() == [], "somebody is left")
 
 
 # --------------------------------------------------------------------------------------------------------- update

@@ -12,6 +12,7 @@ from conformance import clause
 from conformance.suites._events import listen
 from conformance.suites._tasks import (
     LASTING,
+    PATIENCE,
     Later,
     box,
     bundle,
@@ -40,9 +41,12 @@ exec 5>&-
 (cat <&4 > err; echo > err.ended) &
 wait
 turn=0
-while [ ! -e told ] && [ $turn -lt 100 ]; do turn=$((turn + 1)); sleep 0.1; done
+while [ ! -e told ] && [ $turn -lt 600 ]; do turn=$((turn + 1)); sleep 0.1; done
 """
 """A logging program that tells how it was started and ended, and which stream brought what."""
+
+TALKING = ("sh", "-c", "echo out; echo err >&2; exec sleep 1000")
+"""A program with a line for each stream that goes on: 1.6 closes the file of both with the stream that ends first."""
 
 
 def _refused(found, **io):
@@ -174,12 +178,14 @@ def test_a_file_that_is_there_is_appended_to(box, streams):
     """Rejects: files that are emptied, or made."""
     file = streams.folder / "log"
     file.write_bytes(b"before\n")
-    found = box("sh", "-c", "echo out; echo err >&2")
+    whole = (b"before\nout\nerr\n", b"before\nerr\nout\n")
+    found = box(*TALKING)
     found.run(io=IO(stdout=str(file), stderr=str(file)))
-    found.wait()
+    eventually(lambda: file.read_bytes() in whole, "the file is not whole")
+    found.end()
     found.delete()
 
-    assert file.read_bytes() in (b"before\nout\nerr\n", b"before\nerr\nout\n")
+    assert file.read_bytes() in whole
 
     _refused(found, stdout=f"{streams.folder}/no/such", stderr=f"{streams.folder}/no/such")
     _refused(found, stdout=str(file), stderr="")
@@ -190,12 +196,12 @@ def test_a_file_that_is_there_is_appended_to(box, streams):
 def test_a_file_uri_is_a_log_of_both_streams(box, streams):
     """Rejects: a log that is emptied at each start, or whose directory has to be there."""
     log, other = streams.folder / "sub/dir/log.txt", streams.folder / "other.txt"
-    found = box("sh", "-c", "echo out; echo err >&2")
+    found = box(*TALKING)
     for turn in (1, 2):
         found.run(io=IO(stdout=f"file://{log}", stderr=f"file://{other}"))
-        found.wait()
-        found.delete()
         eventually(lambda: len(log.read_text().split()) >= 2 * turn, f"the log of turn {turn} is not whole")  # noqa: B023
+        found.end()
+        found.delete()
         assert sorted(log.read_text().split()) == sorted(["out", "err"] * turn)
 
     assert not other.exists()
@@ -208,15 +214,13 @@ def test_a_file_uri_is_a_log_of_both_streams(box, streams):
 def test_a_file_uri_for_one_stream_leaves_no_half_task(box, streams):
     """Rejects: a task that is there and cannot be reached."""
     log = streams.folder / "log.txt"
-    found = box("sh", "-c", "echo out; echo err >&2")
+    found = box(*TALKING)
     try:
         found.run(io=IO(stdout=f"file://{log}"))
     except Unknown:
         eventually(found.gone, "half a task is left")
         return
-    assert found.wait().status == 0
-    found.delete()
-    assert sorted(log.read_text().split()) == ["err", "out"]
+    eventually(lambda: sorted(log.read_text().split()) == ["err", "out"], "the log is not whole")
 
 
 # --------------------------------------------------------------------------------------------------------- loggers
@@ -238,7 +242,7 @@ def test_a_binary_uri_is_a_logging_program(box, streams):
     eventually(lambda: err.exists() and err.read_bytes() == b"err\n", "the errors did not reach the program")
     found.delete()
 
-    eventually((streams.folder / "told").exists, "the program was not asked to end", seconds=1)
+    eventually((streams.folder / "told").exists, "the program was not asked to end")
     words = (streams.folder / "arguments").read_text().split()
     assert words in (["k1", "v1", "k2", "v2"], ["k2", "v2", "k1", "v1"])
     environment = set((streams.folder / "environment").read_text().split())
@@ -416,7 +420,8 @@ def test_a_fifo_that_nobody_reads_is_not_waited_for_longer_than_wanted(box, stre
     with given_up():
         found.tasks.create(soon(found.ctx, 1), found.wish(io=IO(stdout=source, stderr=source)))
 
-    assert time.monotonic() - started < 5
+    # The caller's deadline ended it; what came behind that may take its time on a busy machine.
+    assert time.monotonic() - started < PATIENCE
     eventually(found.gone, "a task is left")
 
 
@@ -443,14 +448,16 @@ def test_a_delete_waits_for_output_but_not_for_ever(box, streams):
     out = streams.pipe()
     found = box(*LASTING)
     found.run()
-    found.run_exec("e", "sh", "-c", "(sleep 30 &); echo out; exit 0", io=outputs(out))
-    assert found.wait("e", seconds=2).status == 0
+    found.run_exec("e", "sh", "-c", "(sleep 100 &); echo out; exit 0", io=outputs(out))
+    assert found.wait("e").status == 0
+    out.until(b"out\n")
 
     started = time.monotonic()
     found.delete_process("e")
     length = time.monotonic() - started
 
-    assert 1.5 < length < 12, f"{length:.1f} s"
+    # Some seconds, and far from the end of who holds the pipe.
+    assert 1.5 < length < 2 * PATIENCE, f"{length:.1f} s"
     assert out.data == b"out\n"
 
 
