@@ -184,6 +184,8 @@ def kill(ctx: CallContext, host: Host, id: str) -> None:
     """Kill all of a task and wait for its end; one that has ended, or is gone, is as good."""
     with suppress(NotFound):
         host.tasks.kill(ctx, id, signal=signal.SIGKILL, all=True)
+    # Also one that had ended already: its shim may not have noticed yet, and deletes nothing that runs.
+    with suppress(NotFound):
         host.tasks.wait(replace(ctx, deadline=time.monotonic() + KILLED_SECONDS), id)
 
 

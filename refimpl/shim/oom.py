@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from collections.abc import Callable
 
 from refimpl.linux.cgroup_files import table
@@ -31,6 +32,8 @@ class OOMWatch:
         self._descriptors: list[int] = []
         self._look: Callable[[], None] = lambda: None
         self._killed = 0
+        # Two threads look: who comes second finds nothing, and must not go on before the first has told of it.
+        self._lock = threading.RLock()
         self.closed = False
         if self._folder is None:
             return
@@ -70,7 +73,8 @@ class OOMWatch:
 
     def look(self) -> None:
         """See now whether it has happened: before an exit is told, its cause has to be."""
-        self._look()
+        with self._lock:
+            self._look()
 
     def _look_at_counter(self) -> None:
         try:
@@ -100,9 +104,10 @@ class OOMWatch:
         self._loop.call(self._stop)
 
     def _stop(self) -> None:
-        descriptors, self._descriptors = self._descriptors, []
-        self.closed = True
-        self._look = lambda: None
-        for descriptor in descriptors:
-            self._loop.forget(descriptor)
-            os.close(descriptor)
+        with self._lock:
+            descriptors, self._descriptors = self._descriptors, []
+            self._look = lambda: None
+            for descriptor in descriptors:
+                self._loop.forget(descriptor)
+                os.close(descriptor)
+            self.closed = True

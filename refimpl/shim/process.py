@@ -73,10 +73,11 @@ class Process:
 
     def release(self) -> None:
         """Let an end that was kept back happen now."""
+        # Under the lock: who finds that it is held no more may rely on its end having been told.
         with self._changed:
             held, self._held = self._held, None
-        for function in held or ():
-            function()
+            for function in held or ():
+                function()
 
     def when_free(self, function: Callable[[], None]) -> None:
         """Call a function, now or with ``release``."""

@@ -46,7 +46,7 @@ class HostFeatures:
 _DIRECTORIES = ("/dev", "/etc", "/proc", "/sys", "/tmp", "/var")  # noqa: S108  # of the fake disk
 """What a container needs that has the machine's own root file system."""
 
-_OFF_SECONDS = 5.0
+_OFF_SECONDS = 30.0
 """How long one process may take to notice that the machine is switched off."""
 
 _OVERLAY = "/sys/module/overlay/parameters"
@@ -96,8 +96,10 @@ class FakeHost:
         """End all processes, frozen ones too, which are threads here: for whoever gives the machine up. Idempotent."""
         for group in self.cgroups.root.downwards():
             self.cgroups.thaw(group)
-        for process in self.processes.kill_all():
-            process.ended.wait(_OFF_SECONDS)
+        # Again: one that was told to end may have been making another at that moment.
+        while processes := self.processes.kill_all():
+            if not all(process.ended.wait(_OFF_SECONDS) for process in processes):
+                return
 
 
 class HostMounter:

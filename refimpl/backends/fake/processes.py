@@ -236,8 +236,9 @@ class FakeProcess:
         self.table.forget(self)
         for callback in self.on_exit:
             callback(self)
-        self.ended.set()
+        # First: whoever has waited for the end finds nothing open.
         self.wake.close()
+        self.ended.set()
         with self._lock:
             watchers = list(self._watchers)
         for wake in watchers:
@@ -248,10 +249,11 @@ class FakeProcess:
     def _end_namespace(self) -> None:
         if not self.is_init:
             return
-        rest = self.table.kill_all(lambda p: p.namespace is self.namespace and p is not self)
-        for process in rest:
+        # Again: one that was told to end may have been making another at that moment.
+        while rest := self.table.kill_all(lambda p: p.namespace is self.namespace and p is not self):
             # Their ends are told before that of their init (SHM-073).
-            process.ended.wait(_NAMESPACE_END_SECONDS)
+            if not all(process.ended.wait(_NAMESPACE_END_SECONDS) for process in rest):
+                return
 
     def _run(self) -> None:
         status = 0

@@ -485,15 +485,16 @@ class Shell:
             terminal.foreground = before
 
     def _wait(self, child: FakeProcess) -> int:
-        while not self.process.wait_until(child.ended.is_set, child):
-            if signal.SIGINT not in self.process.caught or "INT" in self.traps:
-                continue
-            if not self.interactive:
-                raise Exited(128 + signal.SIGINT)
-            # The key was hit just before the command was in the foreground.
-            self.process.caught.remove(signal.SIGINT)
-            child.signal(signal.SIGINT)
-        return self.process.wait_for(child)
+        while True:
+            # Looked at first: it may have come while the child was made, and no wait ends by what was there before it.
+            if signal.SIGINT in self.process.caught and "INT" not in self.traps:
+                if not self.interactive:
+                    raise Exited(128 + signal.SIGINT)
+                # The key was hit just before the command was in the foreground.
+                self.process.caught.remove(signal.SIGINT)
+                child.signal(signal.SIGINT)
+            if self.process.wait_until(child.ended.is_set, child):
+                return self.process.wait_for(child)
 
     def _terminal(self) -> Terminal | None:
         return next((s.terminal for s in self.process.streams.values() if s.terminal is not None), None)
