@@ -208,7 +208,7 @@ def test_of_many_commits_of_the_same_bytes_exactly_one_succeeds(store: ContentSt
     def commit(number: int) -> bool:
         writer = store.writer(CTX, f"ref-{number}")
         writer.write(b"same")
-        together.wait(10)
+        together.wait(60)
         try:
             writer.commit(CTX)
         except AlreadyExists:

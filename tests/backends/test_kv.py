@@ -129,10 +129,10 @@ def test_a_second_writer_waits_for_the_first(store: kv.Store) -> None:
     writer = threading.Thread(target=second)
     with store.update() as root:
         writer.start()
-        assert started.wait(10)
+        assert started.wait(60)
         root.put(b"k", b"1")
         order.append("first")
-    writer.join(10)
+    writer.join(60)
 
     assert order == ["first", "second"]
 
@@ -206,7 +206,7 @@ def test_closing_waits_for_open_transactions_and_refuses_later_ones(store: kv.St
     with store.update() as root:
         closer.start()
         root.put(b"k", b"v")
-    closer.join(10)
+    closer.join(60)
 
     assert not closer.is_alive()
     store.close()

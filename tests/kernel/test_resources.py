@@ -75,7 +75,7 @@ def test_many_threads_get_one_resource() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len({id(host) for host in got}) == 1
 
 

@@ -130,11 +130,10 @@ def test_a_tree_deeper_than_a_path_can_be(trees: tuple[Path, Path]) -> None:
     assert depth_of(target) == DEPTH
 
 
-def test_a_copy_that_is_not_wanted_any_more_ends(trees: tuple[Path, Path]) -> None:
+def test_a_copy_that_is_not_wanted_any_more_ends(trees: tuple[Path, Path], tmp_path: Path) -> None:
     source, target = trees
     for number in range(10):
         (source / str(number)).touch()
-    descriptors = open_files()
 
     def check() -> None:
         if len(list(target.iterdir())) == 3:
@@ -142,15 +141,14 @@ def test_a_copy_that_is_not_wanted_any_more_ends(trees: tuple[Path, Path]) -> No
 
     with pytest.raises(InterruptedError):
         copy_tree(str(source), str(target), check)
-    assert open_files() == descriptors
+    assert open_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("missing", ["source", "target"])
 def test_a_directory_that_is_not_there(tmp_path: Path, missing: str) -> None:
     for name in {"source", "target"} - {missing}:
         (tmp_path / name).mkdir()
-    descriptors = open_files()
 
     with pytest.raises(FileNotFoundError):
         copy_tree(str(tmp_path / "source"), str(tmp_path / "target"))
-    assert open_files() == descriptors
+    assert open_files(tmp_path) == []

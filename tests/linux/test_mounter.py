@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from refimpl.backends.fake.host import FakeHost
 from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import Canceled, Unknown
 from refimpl.contract.mounts import Mount, Mounter
+from refimpl.linux import mounting
 from refimpl.linux.mount import mount
 from refimpl.linux.mounter import KernelMounter
 from refimpl.linux.mounting import mount_all, mount_points, perform, unmount_all
@@ -25,6 +27,7 @@ from tests.backends.fake.trees import outcome
 pytestmark = pytest.mark.root
 
 CTX = CallContext()
+SECONDS = 30.0
 
 
 @pytest.fixture
@@ -183,7 +186,7 @@ def test_a_busy_mount_is_tried_again(place: Path, monkeypatch: pytest.MonkeyPatc
             held.close()
 
     with monkeypatch.context() as patch:
-        patch.setattr(time, "sleep", sleep)
+        patch.setattr(mounting, "time", SimpleNamespace(sleep=sleep))
         unmount_all(str(target))
     assert pauses == [0.05] * 3
     assert mount_points(str(target)) == []
@@ -193,7 +196,7 @@ def test_a_mount_that_stays_busy_is_told_and_keeps_its_directory(
     place: Path, mounter: KernelMounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(mounting, "time", SimpleNamespace(sleep=pauses.append))
     busy = pytest.raises(OSError, match=r"failed to unmount target .*: device or resource busy")
     with busy, mounter.mounted(CTX, [bind(place / "one")]) as root:
         held = root.open("/name")
@@ -299,6 +302,14 @@ def image(place: Path) -> Path:
     return image
 
 
+def until_no_loops(*images: Path) -> None:
+    """Wait until no device has one of the files: udev looks into each, and the last who has it open clears it."""
+    end = time.monotonic() + SECONDS
+    while found := [path for image in images for path in _loops_of(image)]:
+        assert time.monotonic() < end, found
+        time.sleep(0.01)
+
+
 def _loops_of(image: Path) -> list[str]:
     found = []
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
@@ -316,7 +327,7 @@ def test_a_file_is_mounted_by_a_loop_device_that_goes_with_the_mount(
         assert root.listdir("/") == ["lost+found"]
         assert outcome(root.write, "/file", b"") == ("EROFS" if flag == "ro" else "")
         assert _loops_of(image) == [str(image)]
-    assert _loops_of(image) == []
+    until_no_loops(image)
 
 
 @pytest.mark.debian("mkfs.ext4")
@@ -325,7 +336,7 @@ def test_a_loop_device_goes_when_the_mount_fails(image: Path, mounter: KernelMou
         refused = pytest.raises(OSError, match=r"Invalid argument|No such device")
         with refused, mounter.mounted(CTX, [Mount(type, str(image), options=options)]):
             pass
-    assert _loops_of(image) == []
+    until_no_loops(image)
 
 
 @pytest.mark.debian("mkfs.ext4")
@@ -349,7 +360,7 @@ def test_loop_devices_are_shared_out_between_threads(image: Path, place: Path) -
     for thread in threads:
         thread.join()
     assert failed == []
-    assert [found for copy in copies for found in _loops_of(copy)] == []
+    until_no_loops(*copies)
 
 
 def test_a_missing_backing_file_is_told(mounter: KernelMounter, place: Path) -> None:
@@ -389,7 +400,7 @@ def test_a_fuse_file_system_is_given_up_by_its_own_program_first(
         mount("none", target, "fuse", 0, f"fd={device},rootmode=40000,user_id=0,group_id=0")
         undoing = threading.Thread(target=unmount_all, args=(target,))
         undoing.start()
-        undoing.join(30)
+        undoing.join(SECONDS)
     finally:
         os.close(device)
         undoing.join()

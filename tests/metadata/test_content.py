@@ -323,7 +323,7 @@ class TestCommit:
         barrier = threading.Barrier(len(writers))
 
         def commit(number: int) -> None:
-            barrier.wait(10)
+            barrier.wait(60)
             try:
                 writers[number].commit(CTX, labels={"winner": str(number)})
                 outcomes.append(f"ok {number}")
@@ -334,7 +334,7 @@ class TestCommit:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         winner = next(outcome for outcome in outcomes if outcome.startswith("ok"))
         assert sorted(outcomes) == ["exists"] * 7 + [winner]
         assert world.metadata.content.info(CTX, DIGEST).labels == {"winner": winner.removeprefix("ok ")}

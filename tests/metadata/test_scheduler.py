@@ -24,6 +24,8 @@ from refimpl.metadata.pacing import FIRST_INTERVAL, SHORTEST_PAUSE, Limits, Paci
 from refimpl.metadata.scheduler import Scheduler, SchedulerConfig, limits
 
 CTX = CallContext()
+SECONDS = 60
+"""Longest that another thread may take."""
 SLOW = 1e-6
 """A pause threshold with which an interval takes minutes."""
 
@@ -204,7 +206,7 @@ class HandClock(FakeClock):
 
     def next_wait(self) -> float | None:
         """What the scheduler waits for next."""
-        return self.waits.get(timeout=10)
+        return self.waits.get(timeout=SECONDS)
 
     def pass_waits_until(self, seconds: float | None) -> None:
         """Skip waits that were ended early, up to one of this length."""
@@ -300,19 +302,19 @@ class TestScheduler:
         def during() -> None:
             source.during = lambda: None
             entered.set()
-            assert leave.wait(10)
+            assert leave.wait(SECONDS)
 
         source.during = during
         first = threading.Thread(target=scheduler.schedule_and_wait, args=(CTX,))
         first.start()
-        assert entered.wait(10)
+        assert entered.wait(SECONDS)
         late = threading.Thread(target=lambda: second.append(scheduler.schedule_and_wait(CTX)))
         late.start()
         while scheduler._pacing.due_at is None or not scheduler._waiters:
             late.join(0.001)
         leave.set()
         for thread in (first, late):
-            thread.join(10)
+            thread.join(SECONDS)
         assert second == [CollectionStats(0.001, {"content": 2})]
 
     def test_many_who_wait_share_a_collection(
@@ -327,7 +329,7 @@ class TestScheduler:
         clock.pass_waits_until(2)
         clock.advance(2)
         for thread in threads:
-            thread.join(10)
+            thread.join(SECONDS)
         assert source.collections.qsize() == 1
 
     def test_a_failure_reaches_who_waits_and_is_tried_again(
@@ -339,6 +341,8 @@ class TestScheduler:
     ) -> None:
         source.failures = [ValueError("a record that cannot be read")]
         scheduler = make(Limits(startup_delay=0))
+        # Otherwise the call could wake it a second time, when it waits for the next attempt already.
+        assert clock.next_wait() is None
         with pytest.raises(Unknown, match=r"^gc failed$"):
             scheduler.schedule_and_wait(CTX)
         assert "garbage collection failed" in caplog.text
@@ -360,7 +364,7 @@ class TestScheduler:
         assert source.collections.empty()
         clock.pass_waits_until(5)
         clock.advance(5)
-        source.collections.get(timeout=10)
+        source.collections.get(timeout=SECONDS)
 
     def test_a_call_that_is_cancelled_already_is_told_so(self, make: Callable[[Limits], Scheduler]) -> None:
         token = CancelToken()
@@ -383,7 +387,7 @@ class TestScheduler:
         while not scheduler._waiters:
             thread.join(0.001)
         scheduler.close()
-        thread.join(10)
+        thread.join(SECONDS)
         assert [str(err) for err in outcome] == ["gc failed"]
         scheduler.close()
         with pytest.raises(Unavailable):
@@ -396,20 +400,20 @@ class TestScheduler:
 
         def during() -> None:
             entered.set()
-            assert leave.wait(10)
+            assert leave.wait(SECONDS)
 
         source.during = during
         scheduler = make(Limits(startup_delay=0))
         waiting = threading.Thread(target=scheduler.schedule_and_wait, args=(CTX,))
         waiting.start()
-        assert entered.wait(10)
+        assert entered.wait(SECONDS)
         closing = threading.Thread(target=scheduler.close)
         closing.start()
         closing.join(0.05)
         assert closing.is_alive()
         leave.set()
         for thread in (closing, waiting):
-            thread.join(10)
+            thread.join(SECONDS)
         assert not closing.is_alive()
         assert source.collections.qsize() == 1
 

@@ -35,7 +35,7 @@ from tests.services.tiny_runtime import TinyRuntime, TinyTask
 NS = CallContext(namespace="ns")
 SPEC = TypedAny("types.containerd.io/opencontainers/runtime-spec/1/Spec", b"{}")
 INTERVAL = 10.0
-WAIT = 10
+WAIT = 60
 LOG = logging.getLogger("test.restart")
 
 

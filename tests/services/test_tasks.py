@@ -416,14 +416,16 @@ def test_a_runtime_has_limited_time_to_tell_a_state(world: World) -> None:
     start = time.monotonic()
     service.get(NS, "c1")
     service.get(CallContext("ns", deadline=start + 1), "c1")
-    service.get(CallContext("ns", deadline=start + 60), "c1")
+    service.get(CallContext("ns", deadline=start + 600), "c1")
     world.service(state_seconds=0).get(NS, "c1")
+    end = time.monotonic()
     ours, callers, ours_again, none = world.second.made["ns", "c1"].deadlines
     assert ours is not None
     assert ours_again is not None
-    assert 1.5 < ours - start < 3
+    # However long this took meanwhile.
+    assert start + 2 <= ours <= end + 2
     assert callers == start + 1
-    assert 1.5 < ours_again - start < 3
+    assert start + 2 <= ours_again <= end + 2
     assert none is None
 
 

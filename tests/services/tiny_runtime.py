@@ -85,7 +85,7 @@ class TinyProcess:
             gone(self._wake)
         with self._changed:
             ended = self._changed.wait_for(
-                lambda: self._status is Status.STOPPED or (ctx.cancel is not None and ctx.cancel.cancelled), 10
+                lambda: self._status is Status.STOPPED or (ctx.cancel is not None and ctx.cancel.cancelled), 60
             )
             if self._status is not Status.STOPPED:
                 raise Canceled if ended else DeadlineExceeded

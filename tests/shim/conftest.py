@@ -8,21 +8,38 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.any_pb2 import Any as Packed
 
+from conformance.shim import processes
 from conformance.shim.bundle import Bundle, spec
 from conformance.shim.events import EventServer
 from conformance.shim.task import Task
-from conformance.shim.waiting import until
+from conformance.shim.waiting import until as within
 from refimpl.api import runc_v1_pb2, typeurl
 
 NAMESPACE = "shim-test"
 MAIN = "import sys; from refimpl.shim.main import main; sys.exit(main())"
+
+SECONDS = 60.0
+"""Longest that anything here may take: a machine that others use as well may stand still for a while."""
+
+
+def until(condition: Callable[[], object], seconds: float = SECONDS) -> bool:
+    """Whether the condition came to hold within the time."""
+    return within(condition, seconds)
+
+
+class Events(EventServer):
+    """A daemon that takes events, for whom they may take their time."""
+
+    def wait(self, id: str, count: int, process: str | None = None, seconds: float = SECONDS) -> list[str]:
+        """The topics once there are that many, or when the time is over."""
+        return super().wait(id, count, process, seconds)
 
 
 class Served:
@@ -30,15 +47,16 @@ class Served:
 
     Args:
         publisher: the program that it publishes events by; empty for one that has the daemon's socket.
+        main: its program.
 
     Attributes:
         runtime: path of the OCI runtime; it is named in the options of every container.
         process: the shim.
     """
 
-    def __init__(self, top: Path, publisher: str = "") -> None:
+    def __init__(self, top: Path, publisher: str = "", main: str = MAIN) -> None:
         self.top = top
-        self.events = EventServer(top / "e.sock")
+        self.events = Events(top / "e.sock")
         self.events.start()
         self.runtime = top / "oci"
         script = Path(__file__).with_name("oci_runtime.py")
@@ -47,7 +65,7 @@ class Served:
         self._bundles: list[Bundle] = []
         self.first = self.bundle("first", ["sleep", "1000"])
         self.address = f"unix://{top / 's.sock'}"
-        argv = [sys.executable, "-c", MAIN, "-namespace", NAMESPACE, "-id", "first", "-address", str(top / "c.sock")]
+        argv = [sys.executable, "-c", main, "-namespace", NAMESPACE, "-id", "first", "-address", str(top / "c.sock")]
         if publisher:
             argv += ["-publish-binary", publisher]
         self.process = subprocess.Popen(
@@ -59,11 +77,11 @@ class Served:
             start_new_session=True,
         )
         # The file is there a moment before somebody listens.
-        if not until(lambda: _answers(top / "s.sock"), 20.0):
+        if not until(lambda: _answers(top / "s.sock")):
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"the shim did not start: {self.first.log.text}")
-        self.task = Task(self.address)
+        self.task = Task(self.address, SECONDS)
 
     def bundle(self, id: str, args: Sequence[str], *, terminal: bool = False, private: bool = True) -> Bundle:
         """A bundle whose process is to run these arguments."""
@@ -91,6 +109,8 @@ class Served:
     def close(self) -> None:
         """End the shim and all that it started."""
         self.task.close()
+        # What execs have left in the background is the shim's child by now, and nobody's afterwards.
+        until(lambda: self.process.poll() is not None or not self._kill_children(), 10.0)
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(30)
@@ -104,6 +124,13 @@ class Served:
             for bundle in self._bundles:
                 bundle.close()
             self.events.close()
+
+    def _kill_children(self) -> bool:
+        """Whether there were any."""
+        found = processes.children(self.process.pid)
+        for pid in found:
+            processes.kill(pid)
+        return bool(found)
 
 
 def _answers(path: Path) -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from conformance.shim.waiting import until
 from refimpl.shim import cgroups, metrics_v2
 from refimpl.shim.cgroups import Cgroup, cgroup_of, existing
 from refimpl.shim.loop import Loop
 from refimpl.shim.oom import OOMWatch
+from tests.shim.conftest import until
 
 MAX64 = (1 << 64) - 1
 

@@ -18,17 +18,18 @@ import pytest
 from google.protobuf.any_pb2 import Any as Packed
 
 from conformance.shim import processes
-from conformance.shim.waiting import until
 from refimpl.api import runc_v1_pb2, typeurl
 from refimpl.api import task_types_v1_pb2 as types
 from refimpl.api import task_v2_pb2 as pb
 from refimpl.contract.errors import AlreadyExists, DeadlineExceeded, ResourceExhausted
 from refimpl.shim.address import listen, socket_path
 from refimpl.shim.serve import CallThreads
-from tests.shim.conftest import MAIN, Served
+from tests.shim.conftest import MAIN, SECONDS, Served, until
 
 FOREVER = ("sleep", "1000")
-SECONDS = 60.0
+
+WAITS = "from refimpl.shim import serve; serve.FLUSH_SECONDS = 1000.0; "
+"""In front of ``MAIN``: a shim that waits for the delivery of its last events nearly for ever."""
 
 
 def sh(script: str) -> list[str]:
@@ -47,11 +48,11 @@ def test_a_log_that_nobody_reads_holds_up_nothing_else(served: Served) -> None:
         noisy = served.bundle("noisy", sh("yes"))
         served.create(noisy, stdout=f"file://{fifo}", stderr=f"file://{fifo}")
         served.task.start("noisy")
-        assert until(lambda: _queued(reader) >= 65536, SECONDS), "the fifo is full"
+        assert until(lambda: _queued(reader) >= 65536), "the fifo is full"
 
         served.running("other", sh("exit 3"))
 
-        assert served.task.wait("other", "", SECONDS).exit_status == 3
+        assert served.task.wait("other").exit_status == 3
         assert served.task.state("noisy").status == types.RUNNING
     finally:
         os.close(reader)
@@ -79,14 +80,14 @@ def test_a_create_that_hangs_ends_with_its_caller_and_blocks_no_id(served: Serve
         served.task.call("Create", request, 0.5)
 
     # What the command has started becomes the shim's child when the command ends: it has to end as well.
-    assert until(lambda: processes.children(served.process.pid) == {}, SECONDS), "the command goes on"
+    assert until(lambda: processes.children(served.process.pid) == {}), "the command goes on"
 
     def creates() -> bool:
         with suppress(AlreadyExists):  # the first attempt is being undone
             return served.create(bundle) > 0
         return False
 
-    assert until(creates, SECONDS), "the id is taken"
+    assert until(creates), "the id is taken"
 
 
 def test_a_start_that_hangs_ends_with_its_caller(served: Served) -> None:
@@ -122,14 +123,14 @@ def test_a_shim_whose_events_are_commands_ends_when_they_are_delivered(short: Pa
     publish = short / "publish"
     publish.write_text(f'#!/bin/sh\ncat >/dev/null\necho "$@" >>{told}\n')
     publish.chmod(0o755)
-    served = Served(short, str(publish))
+    served = Served(short, str(publish), WAITS + MAIN)
     try:
         served.create(served.bundle("c", FOREVER))
         served.task.delete("c")
         served.task.shutdown("c")
 
         # Sooner than it would give them up.
-        assert served.process.wait(15) == 0
+        assert served.process.wait(SECONDS) == 0
         assert [line.split()[4] for line in told.read_text().splitlines()] == ["/tasks/create", "/tasks/delete"]
     finally:
         served.close()
@@ -142,12 +143,12 @@ def test_the_execs_of_a_container_share_the_time_that_its_delete_waits(served: S
         # Each leaves a process behind that keeps its output open.
         served.task.exec("c", f"e{number}", sh("sleep 1000 & exit 0"), stdout=str(out.path), stderr=str(out.path))
         served.task.start("c", f"e{number}")
-        served.task.wait("c", f"e{number}", SECONDS)
+        served.task.wait("c", f"e{number}")
     served.task.kill("c", 9)
-    served.task.wait("c", "", SECONDS)
+    served.task.wait("c")
 
     # For one after the other it would be 24 seconds.
-    served.task.call("Delete", pb.DeleteRequest(id="c"), 15.0)
+    served.task.call("Delete", pb.DeleteRequest(id="c"), 22.0)
 
 
 # --- what the host refuses

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from conformance.shim.waiting import until
 from refimpl.api.types_pb2 import Mount
 from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import Canceled, Unknown
@@ -26,6 +25,7 @@ from refimpl.shim.options import Options, read_options
 from refimpl.shim.process import Exit, Process, refuse
 from refimpl.shim.stdio import Stdio
 from refimpl.shim.streams import Copy, Drain
+from tests.shim.conftest import SECONDS, until
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_copy_is_whole_however_slow_its_reader_is(loop: Loop) -> None:
 
     writer.join()
     assert got == data
-    assert drain.wait(10.0)
+    assert drain.wait(SECONDS)
     assert not is_open(source)
     assert not is_open(target)
     os.close(out)
@@ -121,7 +121,7 @@ def test_what_fails_in_the_loop_is_logged_and_the_loop_goes_on(loop: Loop, caplo
     loop.call(fail)
     loop.call(done.set)
 
-    assert done.wait(10.0)
+    assert done.wait(SECONDS)
     assert "call in the loop failed" in caplog.text
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from conformance.shim.events import EventServer, Received
-from conformance.shim.waiting import until
 from refimpl.api.event_types_pb2 import TaskOOM, TaskPaused
 from refimpl.contract.errors import Unavailable
 from refimpl.shim import publisher as module
 from refimpl.shim.children import Children
 from refimpl.shim.publisher import Publisher
+from tests.shim.conftest import SECONDS, until
 
 
 @pytest.fixture
@@ -29,6 +29,12 @@ def events(short: Path) -> Iterator[EventServer]:
 def pauses() -> list[float]:
     """The pauses that a publisher would have made."""
     return []
+
+
+@pytest.fixture(autouse=True)
+def _no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event whose answer comes late, on a machine that stands still, would be sent once more."""
+    monkeypatch.setattr(module, "CALL_SECONDS", SECONDS)
 
 
 def made(events: EventServer, pauses: list[float]) -> Publisher:
@@ -47,7 +53,7 @@ def test_events_arrive_in_order_and_are_all_there_after_a_flush(events: EventSer
     for id in expected:
         publisher.publish("/tasks/oom", TaskOOM(container_id=id))
 
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
     assert ids(events) == expected
     assert {one.type_url for one in events.received} == {"containerd.events.TaskOOM"}
 
@@ -63,7 +69,7 @@ def test_an_event_that_is_refused_comes_again_before_the_next(events: EventServe
     publisher.publish("/tasks/oom", TaskOOM(container_id="a"))
     publisher.publish("/tasks/paused", TaskPaused(container_id="b"))
 
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
 
     assert [one.container for one in events.received] == ["a", "a", "a", "b"]
     assert ids(events) == ["a", "b"]
@@ -76,13 +82,13 @@ def test_an_event_that_nobody_takes_is_given_up(
 ) -> None:
     publisher = made(events, pauses)
     publisher.publish("/tasks/oom", TaskOOM(container_id="a"))
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
     assert pauses == [0, 1, 2, 3, 4, 5]
     assert "event dropped" in caplog.text
 
     events.start()
     publisher.publish("/tasks/oom", TaskOOM(container_id="b"))
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
     assert ids(events) == ["b"]
 
 
@@ -93,7 +99,7 @@ def test_a_line_that_grows_too_long_loses_its_oldest(
     free = threading.Event()
 
     def refuse(_event: Received) -> None:
-        free.wait(20.0)
+        free.wait(SECONDS)
 
     events.refuse = refuse
     events.start()
@@ -105,7 +111,7 @@ def test_a_line_that_grows_too_long_loses_its_oldest(
     assert not publisher.flush(0.01)
     free.set()
 
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
     assert ids(events) == ["first", "c", "d"]
     assert "event dropped" in caplog.text
 
@@ -114,11 +120,11 @@ def test_a_connection_that_breaks_costs_nothing(events: EventServer, pauses: lis
     events.start()
     publisher = made(events, pauses)
     publisher.publish("/tasks/oom", TaskOOM(container_id="a"))
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
     events.stop()
     events.start()
     publisher.publish("/tasks/oom", TaskOOM(container_id="b"))
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
     assert ids(events) == ["a", "b"]
 
 
@@ -131,7 +137,7 @@ def test_without_a_ttrpc_address_a_program_publishes(short: Path, pauses: list[f
     publisher = Publisher("ns", "", Children(looped=False), (str(program), "/x/c.sock"), pauses.append)
     publisher.publish("/tasks/oom", TaskOOM(container_id="a"))
 
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)
 
     first, _, rest = told.read_bytes().partition(b"\n")
     assert first == b"--address /x/c.sock publish --topic /tasks/oom --namespace ns"
@@ -142,4 +148,4 @@ def test_without_a_ttrpc_address_a_program_publishes(short: Path, pauses: list[f
 def test_without_either_nobody_is_told() -> None:
     publisher = Publisher("ns", "", Children(looped=False), ("", ""))
     publisher.publish("/tasks/oom", TaskOOM(container_id="a"))
-    assert publisher.flush(20.0)
+    assert publisher.flush(SECONDS)

@@ -16,7 +16,6 @@ from google.protobuf.any_pb2 import Any as Packed
 
 from conformance.shim import processes
 from conformance.shim.bundle import Bundle
-from conformance.shim.waiting import until
 from refimpl.api import runc_v1_pb2, typeurl
 from refimpl.api import task_types_v1_pb2 as types
 from refimpl.api import task_v2_pb2 as pb
@@ -29,7 +28,7 @@ from refimpl.contract.errors import (
     NotFound,
     Unknown,
 )
-from tests.shim.conftest import NAMESPACE, Served
+from tests.shim.conftest import NAMESPACE, SECONDS, Served, until
 
 ZERO_SECONDS = -62135596800
 FOREVER = ("sleep", "1000")
@@ -41,7 +40,7 @@ def sh(script: str) -> list[str]:
 
 def ended(served: Served, id: str, exec_id: str = "") -> int:
     """The exit status, once there is one."""
-    return int(served.task.wait(id, exec_id, 20.0).exit_status)
+    return int(served.task.wait(id, exec_id).exit_status)
 
 
 # --- the life of a container
@@ -177,7 +176,7 @@ def test_a_container_that_never_ran_is_deleted_without_an_exit(served: Served) -
 def test_who_waits_for_a_container_that_is_deleted_hears_of_it(served: Served) -> None:
     served.create(served.bundle("c", FOREVER))
     request = pb.WaitRequest(id="c")
-    other = type(served.task)(served.address)
+    other = type(served.task)(served.address, SECONDS)
     try:
         with pytest.raises(DeadlineExceeded):
             other.call("Wait", request, 0.2)
@@ -325,6 +324,8 @@ def test_processes_are_listed_with_the_ids_of_execs(served: Served) -> None:
 
 def test_execs_side_by_side_have_their_own_ends_and_leave_nothing_open(served: Served) -> None:
     served.running("c", FOREVER)
+    # By now it has the connection that its events go over.
+    assert served.events.wait("c", 2) == ["create", "start"]
     before = len(list(Path(f"/proc/{served.process.pid}/fd").iterdir()))
     ids = [f"e{number}" for number in range(16)]
 
@@ -368,10 +369,10 @@ def test_output_comes_out_of_two_fifos_and_input_goes_in(served: Served) -> None
     served.task.close_stdin("c")
 
     assert ended(served, "c") == 0
+    # A thread of this process reads the fifos, and a delete does not wait for it any longer than two seconds.
+    assert until(lambda: out.text == "one\n" + "x" * 200_000 + "\nlast\n")
+    assert until(lambda: error.text == "oops\n")
     served.task.delete("c")
-    # What is in the fifos by now is still to be read, by a thread of this process.
-    assert until(lambda: out.text == "one\n" + "x" * 200_000 + "\nlast\n", 60.0)
-    assert until(lambda: error.text == "oops\n", 60.0)
 
 
 def test_output_goes_to_files_that_are_there_and_to_files_that_are_made(served: Served) -> None:
@@ -466,9 +467,9 @@ def test_a_terminal_goes_both_ways_and_has_a_size(served: Served) -> None:
         writer.flush()
         assert ended(served, "c") == 0
     served.task.resize("c", 1, 1)
+    assert until(lambda: out.text.endswith("terminal\r\n")), out.text
     served.task.delete("c")
 
-    assert until(lambda: out.text.endswith("terminal\r\n"), 60.0), out.text
     assert "got hello\r\n" in out.text
     assert "30 90\r\n" in out.text
 
@@ -488,8 +489,8 @@ def test_an_exec_has_a_terminal_of_its_own(served: Served) -> None:
     served.task.exec("c", "e", sh("tty >/dev/null && echo terminal"), terminal=True, stdout=str(out.path))
     served.task.start("c", "e")
     assert ended(served, "c", "e") == 0
+    assert until(lambda: out.text == "terminal\r\n"), out.text
     served.task.delete("c", "e")
-    assert until(lambda: out.text == "terminal\r\n", 60.0), out.text
 
 
 def test_output_that_goes_on_in_the_background_does_not_hold_up_a_delete_for_ever(served: Served) -> None:
@@ -574,13 +575,13 @@ def test_a_shutdown_that_comes_while_a_container_is_made_counts_when_that_fails(
         id="c", bundle=str(bundle.path), stdout=str(fifo), stderr=str(fifo), options=served.options()
     )
     with ThreadPoolExecutor(1) as pool:
-        creating = pool.submit(served.task.call, "Create", request, 60.0)
+        creating = pool.submit(served.task.call, "Create", request)
         # The first thing that it does in the bundle.
-        assert until((bundle.path / "options.json").exists, 60.0)
+        assert until((bundle.path / "options.json").exists)
         served.task.call("Shutdown", pb.ShutdownRequest(id="c"))
         assert served.task.connect("").shim_pid == served.process.pid
         fifo.unlink()
-        assert isinstance(creating.exception(20), ContainerdError)
+        assert isinstance(creating.exception(SECONDS), ContainerdError)
 
     assert served.process.wait(20) == 0
 
@@ -594,13 +595,13 @@ def test_an_orphan_is_reaped_and_is_nobodys_business(served: Served) -> None:
     def zombies() -> list[int]:
         return [pid for pid, state in processes.children(served.process.pid).items() if state == "Z"]
 
-    assert until(lambda: len(processes.children(served.process.pid)) == 1, 10.0)
+    assert until(lambda: len(processes.children(served.process.pid)) == 1)
     assert zombies() == []
 
 
 def test_stacks_come_out_of_the_log_on_a_signal_and_the_shim_goes_on(served: Served) -> None:
     served.process.send_signal(signal.SIGUSR1)
-    assert served.first.log.has("thread MainThread:", 10.0)
+    assert served.first.log.has("thread MainThread:", SECONDS)
     assert served.task.connect("").shim_pid == served.process.pid
 
 

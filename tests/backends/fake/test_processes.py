@@ -11,13 +11,14 @@ from refimpl.backends.fake.clock import FakeClock
 from refimpl.backends.fake.processes import FakeProcess, Image, PidNamespace
 from refimpl.backends.fake.runtime_resources import apply
 from refimpl.contract.times import SECOND
-from tests.backends.fake.containers import ROOT, SECONDS, Ran, living, make_host, sh, until
+from tests.backends.fake.containers import ROOT, SECONDS, Ran, WatchedClock, living, make_host, sh, until
 
 
 def test_a_process_sleeps_by_the_host_s_clock() -> None:
-    clock = FakeClock()
+    clock = WatchedClock()
     host = make_host(clock)
     ran = Ran(host, ["sleep", "10"])
+    until(clock.awaited)
 
     clock.advance(9)
     assert not ran.process.ended.wait(0.05)
@@ -131,11 +132,14 @@ def test_a_stopped_process_goes_on_with_sigcont() -> None:
 
 
 def test_a_frozen_process_does_nothing_and_dies_of_nothing_before_it_is_thawed() -> None:
-    host = make_host()
-    ran = Ran(host, ["sleep", "0.01"])
+    clock = WatchedClock()
+    host = make_host(clock)
+    ran = Ran(host, ["sleep", "10"])
+    until(clock.awaited)
     group = host.cgroups.make("/alone")
     host.cgroups.freeze(group)
 
+    clock.advance(20)
     ran.process.signal(signal.SIGKILL)
     frozen = not ran.process.ended.wait(0.05)
     host.cgroups.thaw(group)
@@ -161,15 +165,18 @@ def test_the_end_of_the_first_process_kills_its_namespace_before_it_is_told() ->
 
 
 def test_whoever_has_the_most_memory_is_killed_when_there_is_too_little() -> None:
-    host = make_host()
+    clock = WatchedClock()
+    host = make_host(clock)
     group = host.cgroups.make("/alone")
     apply(host.cgroups, group, {"memory": {"limit": 20 << 20}})
     told: list[int] = []
     host.cgroups.on_oom(group, lambda: told.append(len(living(host))))
 
-    result = sh(host, "allocate 15M & sleep 0.1; allocate 10M 0; echo $?; wait $!; echo $?")
+    ran = Ran(host, ["sh", "-c", "allocate 15M & sleep 1; allocate 10M 0; echo $?; wait $!; echo $?"])
+    until(lambda: group.memory > 15 << 20 and clock.awaited())
+    clock.advance(1)
 
-    assert result == (0, "0\n137\n", "")
+    assert ran.result() == (0, "0\n137\n", "")
     assert group.oom_kills == 1
     assert group.failcnt == 1
     assert told == [3], "told before the process is gone"

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.any_pb2 import Any as PackedAny
 
 from refimpl.api import linux_runc_pb2, runc_v1_pb2, typeurl
+from refimpl.backends.fake import processes
 from refimpl.backends.fake.clock import FakeClock
 from refimpl.backends.fake.runtime_dialect import FIRST, SECOND
 from refimpl.contract.context import CallContext, CancelToken
@@ -25,7 +26,7 @@ from refimpl.contract.mounts import Mount
 from refimpl.contract.runtimes import IO, Process, Runtime, Status, Task
 from refimpl.contract.times import ZERO_TIME
 from refimpl.contract.types import TypedAny
-from tests.backends.fake.containers import CTX, NAMESPACE, Client, World, in_time, living, until
+from tests.backends.fake.containers import CTX, NAMESPACE, SECONDS, Client, World, in_time, living, until
 
 RUNC_FAILED = "runc did not terminate successfully: exit status 1"
 
@@ -292,7 +293,7 @@ def test_of_many_creates_at_once_one_succeeds(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(SECONDS)
 
     assert sorted(answers) == ["AlreadyExists task c: already exists"] * 7 + ["ok"]
 
@@ -358,7 +359,7 @@ def test_waiters_get_the_same_answer_or_give_up(world: World) -> None:
     for thread in threads:
         thread.start()
     token.cancel()
-    threads[0].join(10)
+    threads[0].join(SECONDS)
     assert [answer.split()[0] for answer in answers] == ["Canceled"]
     with pytest.raises(DeadlineExceeded):
         task.wait(CallContext(NAMESPACE, deadline=time.monotonic() + 0.02))
@@ -367,7 +368,7 @@ def test_waiters_get_the_same_answer_or_give_up(world: World) -> None:
 
     task.kill(CTX, 9)
     for thread in threads[1:]:
-        thread.join(10)
+        thread.join(SECONDS)
 
     assert answers[1:] == ["ok", "ok"]
     assert task.wait(CTX).status == 137
@@ -387,7 +388,7 @@ def test_whoever_waits_for_a_task_that_is_deleted_gets_an_error(world: World) ->
     until(lambda: all(p.part.ending._waiters for p in (task, exec_)))  # type: ignore[attr-defined]
     world.runtime.delete(CTX, "c")
     for thread in threads:
-        thread.join(10)
+        thread.join(SECONDS)
 
     assert answers == ["Unknown ttrpc: closed: unknown"] * 2
 
@@ -403,7 +404,7 @@ def test_of_many_deletes_at_once_one_succeeds(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(SECONDS)
 
     assert sorted(answers) == ["NotFound task c not found"] * 5 + ["ok"]
     assert world.topics() == ["create", "start", "exit", "delete"]
@@ -451,7 +452,11 @@ def test_execs_of_a_created_task_run_and_those_of_a_running_one_end_with_it(worl
     world.runtime.delete(CTX, "c")
 
 
-def test_killing_a_created_task_with_a_running_exec_does_not_hang(world: World) -> None:
+def test_killing_a_created_task_with_a_running_exec_does_not_hang(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How long it would hang.
+    monkeypatch.setattr(processes, "_NAMESPACE_END_SECONDS", 4 * SECONDS)
     task = world.create("c", ["sleep", "1000"])
     exec_ = world.exec(task, "e", ["sleep", "1000"])
     exec_.start(CTX)
@@ -460,7 +465,7 @@ def test_killing_a_created_task_with_a_running_exec_does_not_hang(world: World) 
     task.kill(CTX, 9)
 
     assert exec_.wait(in_time()).status == task.wait(in_time()).status == 137
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 2 * SECONDS
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
+from refimpl.backends.fake.processes import FakeProcess
 from refimpl.backends.fake.shell_parser import parse
 from refimpl.backends.fake.shell_syntax import SyntaxFailure
 from tests.backends.fake.containers import Ran, make_host, sh, until
@@ -124,6 +126,19 @@ def test_an_interrupt_ends_a_script_and_a_trap_can_ignore_it() -> None:
     until(lambda: b"ready" in ran.out.data)
     ran.process.signal(signal.SIGINT)
     assert ran.result() == (0, "ready\non\n", "")
+
+
+def test_an_interrupt_that_comes_while_a_command_is_made_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = FakeProcess.fork
+
+    def interrupted(process: FakeProcess, *made_of: Any) -> FakeProcess:
+        process.signal(signal.SIGINT)
+        process.checkpoint()
+        return fork(process, *made_of)
+
+    monkeypatch.setattr(FakeProcess, "fork", interrupted)
+
+    assert sh(make_host(), "sleep 1000; echo no") == (130, "", "")
 
 
 def test_what_is_incomplete_is_told_apart_from_what_is_wrong() -> None:

@@ -247,10 +247,10 @@ def test_who_waits_for_the_lock_gets_it_when_it_is_free(path: Path) -> None:
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    assert opening.wait(10)
+    assert opening.wait(60)
     assert got == []
     first.close()
-    waiter.join(30)
+    waiter.join(60)
     assert len(got) == 1
     got[0].close()
 

@@ -81,12 +81,17 @@ def test_a_shim_that_cannot_be_run_says_so(commands: Commands) -> None:
 
 def test_who_waits_no_longer_ends_the_command_and_its_children(commands: Commands) -> None:
     _script(commands, "sleep 1000 & echo $! >child; wait")
+    child = commands.bundle.path / "child"
 
-    with pytest.raises(DeadlineExceeded):
-        commands.start(CallContext("ns", deadline=time.monotonic() + 0.3), None)
+    # A machine under load may not have begun the first time.
+    for seconds in (0.3, 3.0, 30.0):
+        with pytest.raises(DeadlineExceeded):
+            commands.start(CallContext("ns", deadline=time.monotonic() + seconds), None)
+        if child.exists() and child.read_text():
+            break
 
-    child = int((commands.bundle.path / "child").read_text())
-    until(lambda: not runs(child), "the child runs on")
+    pid = int(child.read_text())
+    until(lambda: not runs(pid), "the child runs on")
 
 
 def test_a_call_that_is_cancelled_ends_the_command(commands: Commands) -> None:

@@ -73,6 +73,7 @@ def test_a_shim_that_has_forgotten_its_task_is_cleaned_up_and_that_is_told(made:
 
 def test_a_shutdown_that_is_not_answered_does_not_keep_the_task(made: World) -> None:
     shim, free = made.shim(), threading.Event()
+    made.patient(shutdown=1.0)
     made.create(shim)
 
     def answer(_request: object) -> Message:

@@ -12,7 +12,7 @@ import pytest
 
 from refimpl.backends.real.runtime.watcher import Watcher, copier, on_exit, open_log
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from refimpl.contract.runtimes import CreateOptions, Task
 from refimpl.contract.types import TypedAny
 from tests.services.fakes import Bus
 
-SECONDS = 10.0
+SECONDS = 60.0
+"""Longest that anything here may take: a machine that others use as well may stand still for a while."""
+
 CTX = CallContext("ns")
 DAEMON = Daemon("/d/c.sock", "/d/c.sock.ttrpc", "/d/program")
 
@@ -47,11 +50,17 @@ class World:
         self.records: dict[str, str] = {}
         self.places = BundlePlaces(top / "state", top / "root", linked=True)
         self.shims: list[ScriptedShim] = []
-        self.patience = Patience(load=1.0, cleanup=2.0, shutdown=1.0)
+        # A test of a shim that does not answer has less of it.
+        self.patience = Patience(load=SECONDS, cleanup=SECONDS, shutdown=SECONDS)
         self.runtime = self._runtime()
 
     def _runtime(self) -> ShimRuntime:
         return ShimRuntime(self.exchange, self.places, DAEMON, self.patience)
+
+    def patient(self, **seconds: float) -> None:
+        """From here on the runtime, another one on the same directories, waits so long and no longer."""
+        self.patience = replace(self.patience, **seconds)
+        self.restart()
 
     def restart(self, between: Callable[[], object] = lambda: None) -> None:
         """End the runtime and make another one on the same directories."""
