@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-READY_SECONDS = 20.0
-STOP_SECONDS = 15.0
+# They end what hangs. A machine that others use as well may stand still for seconds, and all of this comes later then.
+READY_SECONDS = 60.0
+STOP_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
+_CONNECT_SECONDS = 40
 _POLL_SECONDS = 0.02
 _AGAIN = 4
 
@@ -199,7 +201,8 @@ class Daemon:
                 process.kill()
 
     def _argv(self, arguments: Sequence[str]) -> list[str]:
-        return [*self.wrapper, "ctr", "--address", str(self.socket), *arguments]
+        patience = f"{_CONNECT_SECONDS}s"  # of its own it has ten
+        return [*self.wrapper, "ctr", "--address", str(self.socket), "--connect-timeout", patience, *arguments]
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         # Another user can write neither coverage data nor into our temporary directory, and what the caller's ctr would

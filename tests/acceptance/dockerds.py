@@ -223,9 +223,14 @@ class Dockerd:
         self.does("build", "--network", "none", "-t", IMAGE, str(context))
 
     def remove_all(self) -> None:
-        """Remove all containers, by force."""
-        if names := self.does("ps", "-aq").split():
-            self.does("rm", "-f", *names)
+        """Remove all containers, by force; also those that somebody is removing already."""
+
+        def none() -> bool:
+            if names := self.does("ps", "-aq").split():
+                self.docker("rm", "-f", *names)
+            return not names
+
+        self.waits(none, "containers stay")
 
     def left(self) -> list[str]:
         """What there is of containers on this machine."""

@@ -14,7 +14,7 @@ from typing import Any
 from refimpl.client import Client
 from refimpl.contract.context import CallContext
 from refimpl.contract.snapshots import Kind
-from tests.acceptance.daemons import Daemon
+from tests.acceptance.daemons import COMMAND_SECONDS, Daemon
 
 SNAPSHOTTERS = ("overlayfs", "native")
 
@@ -27,7 +27,7 @@ Inventory = Mapping[str, list[str]]
 def take(daemon: Daemon) -> Inventory:
     """All lists, each sorted, under the words that were asked for them."""
     found: dict[str, list[str]] = {}
-    with Client(str(daemon.socket)) as client:
+    with Client(str(daemon.socket), timeout=COMMAND_SECONDS) as client:
         names = sorted(namespace.name for namespace in client.namespaces.list(CallContext()))
         found["namespaces"] = sorted(map(_text, client.namespaces.list(CallContext())))
         for name in names:

@@ -53,7 +53,7 @@ class Request:
     method: str
     messages: Sequence[Message | bytes]
     headers: Sequence[tuple[str, str]] = ()
-    timeout: float = 20.0
+    timeout: float = 60.0
     limit: int = -1
 
 

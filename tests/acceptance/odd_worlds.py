@@ -152,7 +152,7 @@ def looks(ns: str = "{ns}") -> list[Request]:
 ENDING = {"Tasks/Create", "Tasks/Start", "Tasks/Delete", "Tasks/Kill", "Tasks/Pause"}
 """Methods whose requests may leave no task as it was."""
 
-_ATTEMPTS, _PAUSE = 100, 0.03  # seconds: a process that was killed is not gone at once
+_PATIENCE, _PAUSE = 30.0, 0.03  # seconds: a process that was killed is not gone at once
 
 LASTING, SHORT = ("sleep", "1000"), ("true",)
 
@@ -222,7 +222,8 @@ def task_ends() -> list[Request]:
 def settled(both: Both, ns: str) -> None:
     """Wait until both daemons say the same of all tasks; if they never do, that is a difference."""
     look = call("Tasks/List", tasks.ListTasksRequest())
-    for _ in range(_ATTEMPTS):
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
         left, right = both.hear(look, ns)
         if left == right:
             return

@@ -107,7 +107,10 @@ class RealDaemon(daemons.Daemon):
 
     def _empty(self) -> bool:
         """Kill all processes in the tasks' control groups; whether there were none."""
-        pids = {int(word) for file in self._files("cgroup.procs") for word in file.read_text(encoding="ascii").split()}
+        pids: set[int] = set()
+        for file in self._files("cgroup.procs"):
+            with suppress(OSError):  # it is being removed
+                pids.update(map(int, file.read_text(encoding="ascii").split()))
         for pid in pids:
             _kill(pid)
         return not pids and not self.shims()
@@ -166,6 +169,18 @@ def until(holds: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def gone(left: Callable[[], Sequence[str]]) -> None:
+    """Wait until nothing is left: shims end in their own time.
+
+    Raises:
+        AssertionError: something is, after ``SECONDS``.
+    """
+    deadline = time.monotonic() + SECONDS
+    while found := left():
+        assert time.monotonic() < deadline, f"left: {found}"
         time.sleep(0.02)
 
 

@@ -27,7 +27,7 @@ from tests.acceptance.killing import (
     upload_data,
 )
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 _CONTENT = "io.containerd.content.v1.content"
 
 

@@ -22,6 +22,9 @@ from tests.acceptance import daemons
 
 Metadata = tuple[tuple[str, str], ...]
 
+SECONDS = 60.0
+"""After which a call is given up."""
+
 
 @pytest.mark.parametrize(
     "metadata, status, text",
@@ -106,13 +109,13 @@ def _one_call_per_service(channel: grpc.Channel) -> dict[str, Call]:
     zeros = "sha256:" + "0" * 64
     stat = snapshots_v1_pb2.StatSnapshotRequest(snapshotter="overlayfs", key="x")
     return {
-        "content": lambda data: content.Info(content_v1_pb2.InfoRequest(digest=zeros), metadata=data, timeout=10),
-        "images": lambda data: images.Get(images_v1_pb2.GetImageRequest(name="x"), metadata=data, timeout=10),
+        "content": lambda data: content.Info(content_v1_pb2.InfoRequest(digest=zeros), metadata=data, timeout=SECONDS),
+        "images": lambda data: images.Get(images_v1_pb2.GetImageRequest(name="x"), metadata=data, timeout=SECONDS),
         "containers": lambda data: containers.Get(
-            containers_v1_pb2.GetContainerRequest(id="x"), metadata=data, timeout=10
+            containers_v1_pb2.GetContainerRequest(id="x"), metadata=data, timeout=SECONDS
         ),
-        "snapshots": lambda data: snapshots.Stat(stat, metadata=data, timeout=10),
-        "leases": lambda data: leases.List(leases_v1_pb2.ListRequest(), metadata=data, timeout=10),
+        "snapshots": lambda data: snapshots.Stat(stat, metadata=data, timeout=SECONDS),
+        "leases": lambda data: leases.List(leases_v1_pb2.ListRequest(), metadata=data, timeout=SECONDS),
     }
 
 

@@ -44,7 +44,7 @@ def _hold(daemon: daemons.Daemon, kind: str, key: str) -> None:
         leases_v1_pb2_grpc.LeasesStub(channel).AddResource(
             leases_v1_pb2.AddResourceRequest(id="holder", resource=leases_v1_pb2.Resource(id=key, type=kind)),
             metadata=_METADATA,
-            timeout=10,
+            timeout=daemons.COMMAND_SECONDS,
         )
 
 

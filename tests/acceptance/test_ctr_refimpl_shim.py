@@ -130,8 +130,8 @@ class World:
     def _clear(self) -> None:
         for pid in self.shims():
             for child in processes.children(pid):
-                os.kill(child, signal.SIGKILL)
-            os.kill(pid, signal.SIGKILL)
+                processes.kill(child)
+            processes.kill(pid)
         for point in processes.mounts_below(self.daemon.base):
             subprocess.run(["umount", "-l", point], check=False, capture_output=True)
         for folder in (Path("/run/containerd/runc"), *Path("/sys/fs/cgroup").glob("*")):
@@ -259,22 +259,23 @@ def test_a_terminal_goes_both_ways_and_follows_the_clients_size(world: World) ->
     with _terminal(world, "--rm", "-t", IMAGE, "shim-t", "sh", "-c", script) as (process, terminal):
         _read_until(terminal, "ready\r")
         # ``ctr`` tells the size when the program runs already.
-        _ask_until(terminal, "23 77")
+        _ask_until(terminal, process, "23 77")
 
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        process.send_signal(signal.SIGWINCH)
 
-        _ask_until(terminal, "30 100")
+        _ask_until(terminal, process, "30 100")
         os.write(terminal, b"\x04")
         assert process.wait(SECONDS) == 0
 
 
-def _ask_until(terminal: int, size: str) -> None:
-    """Ask the program for the size of its terminal until it is that."""
+def _ask_until(terminal: int, process: subprocess.Popen[bytes], size: str) -> None:
+    """Ask the program for the size of its terminal until it is that, and remind ``ctr`` of ours."""
     end = time.monotonic() + SECONDS
     seen = ""
     while size not in seen:
         assert time.monotonic() < end, f"the size is not {size}: {seen!r}"
+        # The first time the client may not listen yet, and the terminal controls no session that would tell it.
+        process.send_signal(signal.SIGWINCH)
         os.write(terminal, b"size\n")
         seen = _read_until(terminal, r"got size\s+[^\r]*\r")
 

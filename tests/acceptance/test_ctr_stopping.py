@@ -1,6 +1,8 @@
 """However refimpl's daemon is ended, nothing of it is left that keeps the next one from starting."""
 
+import select
 import signal
+import time
 
 import pytest
 
@@ -35,7 +37,11 @@ def test_a_daemon_ends_while_a_client_waits_for_events(how: signal.Signals, fake
     fake.start()
     with fake.background("events") as client:
         try:
-            assert fake.ctr("namespaces", "create", "busy").code == 0
+            assert client.stdout is not None
+            deadline = time.monotonic() + daemons.COMMAND_SECONDS
+            while not select.select([client.stdout], [], [], 0.1)[0]:
+                assert time.monotonic() < deadline, "the client hears of nothing"
+                assert fake.ctr("namespaces", "label", "busy", f"at={time.monotonic()}").code == 0
         finally:
             fake.stop(how)
         # The stream ends with the daemon, and the client sees that.
@@ -70,7 +76,6 @@ def test_a_clean_stop_takes_the_socket_away(fake: daemons.Daemon) -> None:
 
 def _wait_for_ingest(daemon: daemons.Daemon, ref: str) -> None:
     """Return once the daemon knows the ingest; each question is a process of its own, so this does not spin."""
-    for _ in range(200):
-        if ref in daemon.ctr("content", "active").stdout.decode():
-            return
-    raise AssertionError(f"no ingest {ref} after 200 questions:\n{daemon.log[-2000:]}")
+    deadline = time.monotonic() + daemons.COMMAND_SECONDS
+    while ref not in daemon.ctr("content", "active").stdout.decode():
+        assert time.monotonic() < deadline, f"no ingest {ref}:\n{daemon.log[-2000:]}"

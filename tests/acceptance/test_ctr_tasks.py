@@ -88,6 +88,11 @@ class Client:
         """``ctr tasks exec`` of a program that prints."""
         return daemons.printed(lambda: self.exec(id, exec_id, *arguments))
 
+    def pid(self, id: str) -> int:
+        """What ``ctr tasks ls`` says of it."""
+        rows = [line.split() for line in self.does("tasks", "ls").splitlines()[1:]]
+        return next(int(row[1]) for row in rows if row[0] == id)
+
     def state(self, id: str) -> str:
         """What ``ctr tasks ls`` says of a task; empty for none."""
         rows = [line.split() for line in self.does("tasks", "ls").splitlines()[1:]]
@@ -294,9 +299,9 @@ def test_events_tell_the_life_of_a_task_and_of_an_exec_in_order(client: Client) 
 
 
 def _listens(client: Client, told: Told) -> None:
-    """Return when the client of the events has its subscription: it hears of what is made from then on."""
+    """Return when the client of the events has its subscription: it hears of what happens from then on."""
     for number in range(200):
-        client.does("namespaces", "create", f"n{number}")
+        client.does("namespaces", "label", client.namespace, f"n={number}")
         if told.more(0.1):
             return
     raise AssertionError("the client hears of nothing")
@@ -320,7 +325,7 @@ class Told:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._unread = ""
+        self._heard, self._unread = "", ""
 
     def more(self, seconds: float) -> bool:
         """Whether there is something to read within the time."""
@@ -330,9 +335,10 @@ class Told:
         """What comes up to and with this text; waits for it."""
         deadline = time.monotonic() + SECONDS
         while text not in self._unread:
-            assert self.more(deadline - time.monotonic()), f"no {text!r}, but {self._unread!r}"
+            assert self.more(deadline - time.monotonic()), f"no {text!r} after {self._heard!r}"
             more = os.read(self._descriptor, 4096)
-            assert more, f"the end, and no {text!r}, but {self._unread!r}"
+            assert more, f"the end, and no {text!r} after {self._heard!r}"
+            self._heard += more.decode()
             self._unread += more.decode()
         before, _, self._unread = self._unread.partition(text)
         return before + text

@@ -62,7 +62,7 @@ class Scene:
 
     def pids(self) -> dict[str, int]:
         """The pid of each running task."""
-        with Client(str(self.daemon.socket)) as client:
+        with Client(str(self.daemon.socket), timeout=real_tasks.SECONDS) as client:
             return {task.id: task.pid for task in client.tasks.list(self.ctx) if task.status is Status.RUNNING}
 
     def killed(self, meanwhile: Callable[[], object]) -> None:
@@ -73,7 +73,7 @@ class Scene:
 
     def delete(self, id: str) -> int:
         """Delete a task that has ended, and its container; its exit status."""
-        with Client(str(self.daemon.socket)) as client:
+        with Client(str(self.daemon.socket), timeout=real_tasks.SECONDS) as client:
             status = client.tasks.delete(self.ctx, id).status
             client.containers.delete(self.ctx, id)
         # Nobody needs its snapshot any more: the collector may be faster.
@@ -82,7 +82,7 @@ class Scene:
 
     def end(self, id: str) -> int:
         """Kill a task, wait for it and delete it; its exit status."""
-        with Client(str(self.daemon.socket)) as client:
+        with Client(str(self.daemon.socket), timeout=real_tasks.SECONDS) as client:
             client.tasks.kill(self.ctx, id, signal=signal.SIGKILL)
             assert client.tasks.wait(self.ctx, id).status == 128 + signal.SIGKILL
         return self.delete(id)
@@ -157,7 +157,7 @@ def test_tasks_go_on_without_the_daemon_and_end_with_their_own_status(scene: Sce
     scene.killed(meanwhile)
 
     assert scene.pids() == {id: before[id] for id in living}
-    with Client(str(scene.daemon.socket)) as client:
+    with Client(str(scene.daemon.socket), timeout=real_tasks.SECONDS) as client:
         ended = {task.id: task for task in client.tasks.list(scene.ctx) if task.status is Status.STOPPED}
         assert {id: task.exit_status for id, task in ended.items()} == ending
         assert all(task.exited_at > 0 for task in ended.values())
@@ -172,10 +172,12 @@ def test_tasks_go_on_without_the_daemon_and_end_with_their_own_status(scene: Sce
 
 def _all_works(scene: Scene, id: str, pid: int) -> None:
     """Exec, events, pause, wait and kill of a task that was there before the daemon; it is deleted."""
-    with Client(str(scene.daemon.socket)) as client:
+    with Client(str(scene.daemon.socket), timeout=real_tasks.SECONDS) as client:
         ear = Ear(client, scene)
         done = scene.daemon.ctr("tasks", "exec", "--exec-id", "e", id, "sh", "-c", "exit 3")
         assert done.code == 3
+        # The first runtime's shims tell of ends in their own time, and of none when the task is deleted.
+        until(lambda: ("/tasks/exit", id, "e", 3) in ear.of_task(id), "no word of the exec's end")
         assert pid in {one.pid for one in client.tasks.list_pids(scene.ctx, id)}
         client.tasks.pause(scene.ctx, id)
         assert client.tasks.get(scene.ctx, id).status is Status.PAUSED
@@ -185,8 +187,6 @@ def _all_works(scene: Scene, id: str, pid: int) -> None:
         assert scene.end(id) == 137
 
         until(lambda: any(one[0] == "/tasks/delete" for one in ear.of_task(id)), "no word of the end")
-        # The first runtime's shims tell of ends in their own time, or not at all.
-        until(lambda: ("/tasks/exit", id, "e", 3) in ear.of_task(id), "no word of the exec's end")
         topics = [topic for topic, *_ in ear.of_task(id) if topic != "/tasks/exec-added"]
         expected = ["exec-started", "exit", "paused", "resumed", "exit", "delete"]
         assert [topic for topic in topics if topic != "/tasks/exit"] == [
@@ -199,7 +199,7 @@ def test_a_task_ends_with_its_shim(scene: Scene) -> None:
     for id in ("victim", "other"):
         scene.run(id, 0)
     pids = scene.pids()
-    with Client(str(scene.daemon.socket)) as client:
+    with Client(str(scene.daemon.socket), timeout=real_tasks.SECONDS) as client:
         ear = Ear(client, scene)
 
         os.kill(scene.shim_of(pids["victim"]), signal.SIGKILL)
@@ -260,7 +260,7 @@ def test_a_daemon_that_is_killed_while_tasks_are_made_blocks_no_id(scene: Scene)
         scene.killed(thread.join)
         assert scene.pids()["lasting"] == pid
 
-    with Client(str(scene.daemon.socket)) as client:
+    with Client(str(scene.daemon.socket), timeout=real_tasks.SECONDS) as client:
         for task in client.tasks.list(scene.ctx):
             if task.status is not Status.STOPPED:
                 client.tasks.kill(scene.ctx, task.id, signal=signal.SIGKILL)

@@ -67,7 +67,7 @@ class Lane:
             self.kills += 1
             check_databases(self.daemon.root)
         self.daemon.start()
-        with Client(str(self.daemon.socket)) as client:
+        with Client(str(self.daemon.socket), timeout=daemons.COMMAND_SECONDS) as client:
             Survey(client, self.daemon.root, self._worker, self._scratch).check(self._chance, self.kills)
             self._work_until_killed(client)
         check_databases(self.daemon.root)

@@ -153,6 +153,16 @@ def said(daemon: RealDaemon, *arguments: str) -> str:
     return done.stdout.decode()
 
 
+def printed(daemon: RealDaemon, *arguments: str) -> tuple[int, str]:
+    """Status and standard output of a ``ctr run`` of a program that prints."""
+
+    def run() -> tuple[int, str]:
+        done = daemon.ctr(*arguments)
+        return done.code, done.stdout.decode()
+
+    return daemons.printed(run)
+
+
 def blobs(plugin: Served) -> list[str]:
     return sorted(path.name for path in (plugin.directory / "blobs/sha256").glob("*"))
 
@@ -172,9 +182,9 @@ def test_an_image_is_imported_unpacked_and_run_from_our_plugins(
         assert len(list((snapshotter.directory / "snapshots").iterdir())) == 2
 
         run = ("run", "--snapshotter", snapshotter.id)
-        assert said(host, *run, "--rm", IMAGE, "one", "echo", "hi") == "hi\n"
-        done = host.ctr(*run, "--rm", IMAGE, "two", "sh", "-c", "echo kept > /file; cat /file; exit 7")
-        assert (done.code, done.stdout) == (7, b"kept\n")
+        assert printed(host, *run, "--rm", IMAGE, "one", "echo", "hi") == (0, "hi\n")
+        script = "echo kept > /file; cat /file; exit 7"
+        assert printed(host, *run, "--rm", IMAGE, "two", "sh", "-c", script) == (7, "kept\n")
 
         # What a container writes is in its own snapshot, which our snapshotter keeps.
         said(host, *run, "-d", IMAGE, "three", "sleep", "1000")
@@ -189,7 +199,7 @@ def test_an_image_is_imported_unpacked_and_run_from_our_plugins(
         assert blobs(plugins[CONTENT]) == []
         assert list((snapshotter.directory / "snapshots").iterdir()) == []
         assert host.stop() == 0
-    assert host.left() == []
+    real_tasks.gone(host.left)
 
 
 def test_plugins_may_stop_and_come_back_while_the_host_runs(
@@ -202,11 +212,11 @@ def test_plugins_may_stop_and_come_back_while_the_host_runs(
         run = ("run", "--rm", "--snapshotter", overlayfs.id, IMAGE)
         for how in (signal.SIGTERM, signal.SIGKILL):
             assert overlayfs.stop(how) in {0, -signal.SIGKILL}
-            with Client(str(host.socket)) as client, pytest.raises(Unavailable):
+            with Client(str(host.socket), timeout=daemons.COMMAND_SECONDS) as client, pytest.raises(Unavailable):
                 client.snapshotter(overlayfs.id).prepare(CallContext(host.namespace), "none", "")
             overlayfs.start()
             real_tasks.until(lambda: host.ctr(*run, "one", "true").code == 0, "the snapshotter is not found again")
-            assert said(host, *run, "two", "echo", "again") == "again\n"
+            assert printed(host, *run, "two", "echo", "again") == (0, "again\n")
         host.stop()
 
 
@@ -237,11 +247,11 @@ def test_our_differ_unpacks_for_containerd(base: Path, archives: images.Images) 
     with containerd(base) as daemon:
         differ = Served(WALKING, base, host=str(daemon.socket))
         daemon.start()
-        with serving(differ), Client(str(daemon.socket)) as client:
+        with serving(differ), Client(str(daemon.socket), timeout=daemons.COMMAND_SECONDS) as client:
             said(daemon, "images", "import", "--no-unpack", str(archives.programs))
             ctx, connection = CallContext(daemon.namespace), Connection(str(differ.socket))
             unpack(ctx, Mixed(client, RemoteDiffer(connection)), client.images.get(ctx, IMAGE).target, "overlayfs")
-            assert said(daemon, "run", "--rm", IMAGE, "one", "echo", "hi") == "hi\n"
+            assert printed(daemon, "run", "--rm", IMAGE, "one", "echo", "hi") == (0, "hi\n")
 
             # And the other way: what a container has changed becomes a layer in containerd's store.
             said(daemon, "run", "-d", IMAGE, "two", "sleep", "1000")
@@ -270,9 +280,9 @@ def test_our_differ_is_a_proxy_plugin_of_refimpl(base: Path, archives: images.Im
     with real_tasks.real(base, extra=differ.config + order) as daemon, serving(differ):
         daemon.start()
         said(daemon, "images", "import", str(archives.programs))
-        assert said(daemon, "run", "--rm", IMAGE, "one", "echo", "hi") == "hi\n"
+        assert printed(daemon, "run", "--rm", IMAGE, "one", "echo", "hi") == (0, "hi\n")
         differ.stop()
-        ctx, client = CallContext(daemon.namespace), Client(str(daemon.socket))
+        ctx, client = CallContext(daemon.namespace), Client(str(daemon.socket), timeout=daemons.COMMAND_SECONDS)
         with client, pytest.raises(Unavailable):
             client.diff.compare(ctx, [], [])
         differ.start()

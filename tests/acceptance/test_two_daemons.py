@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.root, pytest.mark.debian("ctr", "containerd")]
 CTX = CallContext(namespace="shared")
 WAITING = "waiting for response from boltdb open"
 LIMITED = '[timeouts]\n"io.containerd.timeout.bolt.open" = "500ms"\n'
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 MAKERS: dict[str, Callable[[Path], Daemon]] = {
     "containerd": daemons.containerd,
@@ -74,7 +74,7 @@ def stands_at_the_lock(daemon: Daemon) -> bool:
 
 @every_pair
 def test_the_second_waits_without_a_socket_and_goes_when_it_is_told_to(one: Daemon, other: Daemon) -> None:
-    with Client(str(one.socket)) as client:
+    with Client(str(one.socket), timeout=daemons.COMMAND_SECONDS) as client:
         writer = client.content.writer(CTX, "upload")
         writer.write(b"half")
         process = other.spawn()
@@ -93,7 +93,7 @@ def test_the_second_waits_without_a_socket_and_goes_when_it_is_told_to(one: Daem
 @every_pair
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_the_second_goes_on_where_the_first_ended(one: Daemon, other: Daemon, how: signal.Signals) -> None:
-    with Client(str(one.socket)) as client:
+    with Client(str(one.socket), timeout=daemons.COMMAND_SECONDS) as client:
         client.namespaces.create(CTX, Namespace("shared", {"made-by": "one"}))
         writer = client.content.writer(CTX, "upload")
         writer.write(b"half")
@@ -101,7 +101,7 @@ def test_the_second_goes_on_where_the_first_ended(one: Daemon, other: Daemon, ho
         wait_for(lambda: stands_at_the_lock(other), other)
         one.stop(how)
     wait_for(lambda: other.answers() or process.poll() is not None, other)
-    with Client(str(other.socket)) as client:
+    with Client(str(other.socket), timeout=daemons.COMMAND_SECONDS) as client:
         assert client.namespaces.get(CallContext(), "shared").labels == {"made-by": "one"}
         assert client.content.status(CTX, "upload").offset == 4
     assert other.stop() == 0
@@ -122,7 +122,7 @@ def test_who_waits_for_long_says_so_once(one: Daemon, other: Daemon) -> None:
 def test_who_may_not_wait_for_long_serves_without_the_metadata(one: Daemon, other: Daemon) -> None:
     configure(other, one, LIMITED)
     other.start()
-    with Client(str(other.socket)) as client:
+    with Client(str(other.socket), timeout=daemons.COMMAND_SECONDS) as client:
         plugins = {plugin.uri: plugin for plugin in client.introspection.plugins(CallContext())}
         error = plugins["io.containerd.metadata.v1.bolt"].init_err
         assert error is not None

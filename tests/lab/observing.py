@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,15 @@ FILES = (
 
 # The guest has a network of its own: nobody else can have this port.
 _ADDRESS = "127.0.0.1:1338"
-_SECONDS = 20.0
+_SECONDS = 60.0
 _NAME = "containerd-shim-refimpl-v1"
 _MAIN = "import sys\nsys.path[:0] = {path!r}\nfrom refimpl.shim.main import main\nsys.exit(main())\n"
 
 _WORK = f"dd if={DISK} of=/dev/null bs=4096 count=64; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo >/done"
 _WAIT = "while :; do sleep 0.1; done"
 _GREEDY = "busybox tail /dev/zero"
+# Debian's shim begins to watch beside the answer to the start: of a kill before that it never tells.
+_ON_DEMAND = "until test -e /go; do sleep 0.1; done"
 
 
 def main() -> None:
@@ -97,7 +99,7 @@ class _Observer:
         assert done.code == 0, done.stderr
         group = GROUPS / "t"
         try:
-            _until(lambda: _root("t", "done").exists(), lambda: "the container does not come to the end of its work")
+            _until(lambda: _exists("t", "done"), lambda: "the container does not come to the end of its work")
             _does(self._daemon, "tasks", "pause", "t")
             # ``ctr`` has no flag for it.
             (group / "pids.max").write_text(str(PIDS_LIMIT), encoding="ascii")
@@ -110,9 +112,11 @@ class _Observer:
 
     def _killed_init(self) -> dict[str, Any]:
         with self._events() as told:
-            done = self._run(f"--memory-limit={LITTLE}", IMAGE, "o", "busybox", "tail", "/dev/zero", detach=True)
+            script = f"{_ON_DEMAND}; exec {_GREEDY}"
+            done = self._run(f"--memory-limit={LITTLE}", IMAGE, "o", "sh", "-c", script, detach=True)
             assert done.code == 0, done.stderr
             try:
+                _let_go(told, "o")
                 # Debian's shim has two threads for the two, and reads the counter of kills from the cgroup's own file:
                 # once the task is deleted the file is gone, and then it tells of no kill at all.
                 _told(told, "o", "/tasks/oom", "/tasks/exit")
@@ -123,12 +127,13 @@ class _Observer:
 
     def _killed_child(self) -> dict[str, Any]:
         """A task of which a child wants too much; the first process goes on, and ends as it likes."""
-        script = f"trap 'exit 9' TERM; {_GREEDY}; echo >/done; {_WAIT}"
+        script = f"trap 'exit 9' TERM; {_ON_DEMAND}; {_GREEDY}; echo >/done; {_WAIT}"
         with self._events() as told:
             done = self._run(f"--memory-limit={LITTLE}", IMAGE, "c", "sh", "-c", script, detach=True)
             assert done.code == 0, done.stderr
             try:
-                _until(lambda: _root("c", "done").exists(), lambda: "the child is not killed")
+                _let_go(told, "c")
+                _until(lambda: _exists("c", "done"), lambda: "the child is not killed")
                 _told(told, "c", "/tasks/oom")
                 seen = self._at_one_moment("c", "memory.events")
                 _does(self._daemon, "tasks", "kill", "-s", "SIGTERM", "c")
@@ -193,7 +198,8 @@ class _Observer:
 
 def _events(file: Path) -> Iterator[tuple[str, str]]:
     """Topic and container of each event of a task, in lines such as ``DATE TIME +0000 UTC default /tasks/oom {}``."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    # The last line may still be on its way.
+    for line in file.read_text(encoding="utf-8").split("\n")[:-1]:
         _, _, rest = line.partition(" UTC ")
         words = rest.split(" ", 2)
         if len(words) == 3 and words[1].startswith("/tasks/"):
@@ -201,9 +207,23 @@ def _events(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _root(id: str, name: str) -> Path:
-    """A file at the top of a running container's file system."""
-    pids = (GROUPS / id / "cgroup.procs").read_text(encoding="ascii").split()
+    """A file at the top of a running container's file system; there is none where nothing runs."""
+    pids = (GROUPS / id / "cgroup.procs").read_text(encoding="ascii").split() or ["0"]
     return Path(f"/proc/{pids[0]}/root/{name}")
+
+
+def _exists(id: str, name: str) -> bool:
+    # The process that was chosen may end at this moment.
+    with suppress(OSError):
+        return _root(id, name).exists()
+    return False
+
+
+def _touched(id: str, name: str) -> bool:
+    with suppress(OSError):  # as above
+        _root(id, name).touch()
+        return True
+    return False
 
 
 def _does(daemon: daemons.Daemon, *words: str) -> str:
@@ -219,6 +239,12 @@ def _shim(folder: Path) -> Path:
     (folder / _NAME).write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{folder}/shim.py" "$@"\n', encoding="utf-8")
     (folder / _NAME).chmod(0o755)
     return folder
+
+
+def _let_go(told: Callable[[str], list[str]], id: str) -> None:
+    """Have a container that has been started use up its memory."""
+    _told(told, id, "/tasks/start")
+    _until(lambda: _touched(id, "go"), lambda: f"{id} has no process")
 
 
 def _told(told: Callable[[str], list[str]], id: str, *topics: str) -> None:

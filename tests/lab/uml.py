@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _COVERED = ("/tmp", "/run")
 """What the guest has of its own where the host has files."""
 
 _STOP_SECONDS = 5.0
+_GONE_SECONDS = 60.0
+"""What the host may need to end what was killed."""
 
 _INIT = """#!/bin/sh
 mount -t proc proc /proc
@@ -123,6 +126,8 @@ def _init(command: Sequence[str], directory: Path, cwd: Path) -> str:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(daemons._import_path()),
         "PYTHONDONTWRITEBYTECODE": "1",
+        # Tests that run in there may fail once where ours may.
+        **{name: os.environ[name] for name in ("CI",) if name in os.environ},
     }
     return _INIT.format(
         shared=SHARED,
@@ -151,16 +156,18 @@ def _show(path: str) -> str:
 
 def _switch_off(process: subprocess.Popen[bytes], directory: Path) -> None:
     """End the kernel, and the processes of the host in which it runs those of the guest."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
+    for how, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _GONE_SECONDS)):
         if process.poll() is None:
             process.send_signal(how)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                continue
-    for pid in remaining(directory):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+    # Those that were killed are there for another moment.
+    deadline = time.monotonic() + _GONE_SECONDS
+    while (left := remaining(directory)) and time.monotonic() < deadline:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def remaining(directory: Path) -> list[int]:
