@@ -41,7 +41,7 @@ def run(place: Path, module: str, *, no_skips: str = "", ci: bool = False) -> st
     command = [sys.executable, "-m", "pytest", "-rAR", "--no-header", "-p", "no:cacheprovider", "--tb=line", str(place)]
     environment = {**os.environ, "REFIMPL_NO_SKIPS": no_skips, "CI": "yes" if ci else ""}
     return subprocess.run(
-        command, cwd=place, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=place, env=environment, capture_output=True, text=True, timeout=240, check=False
     ).stdout
 
 

@@ -9,13 +9,14 @@ import fcntl
 import io
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from refimpl.client import Client
 from refimpl.client.archive import import_archive
 from refimpl.client.running import remove
 from refimpl.contract.context import CallContext
+from refimpl.contract.errors import ContainerdError
+from refimpl.contract.snapshots import Kind
 from tests.acceptance import daemons, images, real_tasks
 from tests.acceptance.test_ctr_tasks import Told
 
@@ -131,10 +134,21 @@ class Machine:
             time.sleep(0.02)
 
     def clear(self) -> None:
-        """Take away what a test that failed has left."""
+        """Take away what a test that failed has left, so that no other one meets it, nor its own second try."""
         with self.client() as client:
             for container in client.containers.list(self.ctx):
-                remove(self.ctx, client, container.id, force=True)
+                with suppress(ContainerdError):
+                    remove(self.ctx, client, container.id, force=True)
+            # Of commands that were killed on their way.
+            snapshots = client.snapshotter("overlayfs")
+            for info in [*snapshots.walk(self.ctx)]:
+                if info.kind is not Kind.COMMITTED:
+                    with suppress(ContainerdError):
+                        snapshots.remove(self.ctx, info.name)
+            for lease in client.leases.list(self.ctx):
+                client.leases.delete(self.ctx, lease.id)
+        for path in self.folder.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         return [sys.executable, "-m", "refimpl", *arguments]

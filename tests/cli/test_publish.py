@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,13 +28,18 @@ def feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
     return lambda data: monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(data)))
 
 
+def bounded() -> CallContext:
+    """For a subscription: an event that does not come is a failure, not a wait without end."""
+    return CallContext(deadline=time.monotonic() + 60)
+
+
 @pytest.mark.parametrize("source", ["stdin", "file"])
 def test_an_event_reaches_the_bus(refimpl: Command, address: str, feed: Feed, tmp_path: Path, source: str) -> None:
     (tmp_path / "event").write_bytes(EVENT)
     feed(EVENT if source == "stdin" else b"")
     from_file = ["--event", str(tmp_path / "event")] if source == "file" else []
     with Client(address) as client:
-        subscription = client.events.subscribe(CallContext(), ['topic=="/my/topic"'])
+        subscription = client.events.subscribe(bounded(), ['topic=="/my/topic"'])
         done = refimpl("publish", "-a", address, "--namespace", "ns1", "--topic", "/my/topic", *from_file)
         assert (done.status, done.out, done.err) == (0, "", "")
         envelope = next(subscription)
@@ -85,7 +91,7 @@ def test_no_daemon_is_told_within_seconds(refimpl: Command, feed: Feed) -> None:
 @pytest.mark.debian("containerd")
 def test_containerds_own_publish_reaches_our_bus(address: str) -> None:
     with Client(address) as client:
-        subscription = client.events.subscribe(CallContext(), ['topic=="/real/topic"'])
+        subscription = client.events.subscribe(bounded(), ['topic=="/real/topic"'])
         subprocess.run(
             ["containerd", "-a", address, "publish", "--namespace", "ns1", "--topic", "/real/topic"],
             input=EVENT, timeout=60, check=True, capture_output=True,

@@ -39,7 +39,8 @@ def daemon(request: pytest.FixtureRequest, places: Path) -> Iterator[daemons.Dae
 @pytest.fixture
 def client(daemon: daemons.Daemon) -> Iterator[Client]:
     """A client of the daemon."""
-    with Client(str(daemon.socket)) as made:
+    # More patience than a program has: the machine may stand still for some seconds.
+    with Client(str(daemon.socket), timeout=60.0) as made:
         yield made
 
 

@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 TOKEN = "let-me-in"
 
-HELD_SECONDS = 60.0
+HELD_SECONDS = 120.0
 
 _PATH = re.compile(r"/v2/(?P<repository>.+)/(?P<kind>manifests|blobs)/(?P<name>[^/]+)\Z")
 

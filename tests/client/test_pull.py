@@ -37,7 +37,7 @@ from refimpl.testing import fake_containerd
 from tests.client.registry import LAYER, TOKEN, Registry, digest_of, serving, tar
 
 MIB = 1 << 20
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.client.registry import HOST, LAYER, Registry, tar
 
 pytestmark = [pytest.mark.root, pytest.mark.debian("containerd", "ctr", "docker-registry")]
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 PASSWORDS = "ann:$2y$04$/MYcUUzaCexgDovqokdaTuPpZXofN7Htc97NBINXm1m.5Doufjv9.\n"
 """What ``htpasswd -B`` writes of the password ``secret``."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-LIMIT = 120
+LIMIT = 240
 """Seconds within which any of these runs has to come to an end."""
 
 

@@ -14,6 +14,7 @@ from conformance.author import PluginSubject, checks
 from conformance.coverage import checks as names_of_checks
 from conformance.subjects.base import SubjectError
 from conformance.subjects.python import load
+from tests.conformance.command import LIMIT
 from tests.outsiders.copying import CopyingSnapshotter
 from tests.outsiders.shelf import Shelf
 
@@ -42,7 +43,7 @@ def author_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments],
         cwd=folder, env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=LIMIT, check=False,
     )  # fmt: skip
 
 

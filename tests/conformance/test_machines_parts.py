@@ -201,7 +201,7 @@ def test_the_command_prints_json_and_nothing_else() -> None:
 
 def test_the_command_fails_where_subjects_differ() -> None:
     mutant = "mutant:CNT-046/aborting-nothing-is-success"
-    status, out, err = run("content", "--subject", "fake", "--subject", mutant, "--seconds", "20")
+    status, out, err = run("content", "--subject", "fake", "--subject", mutant, "--seconds", "200")
 
     assert status == 1, err
     assert "content.abort(" in out

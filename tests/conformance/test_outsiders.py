@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.command import conform
+from tests.conformance.command import LIMIT, conform
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -29,16 +29,16 @@ def served(factory: str, address: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(LIMIT) == 0
         process.stdout.close()
     assert not address.exists(), "the socket goes with the server"
 
 
-def judged(kind: str, factory: str, area: str, folder: Path) -> tuple[int, dict[str, Any]]:
-    """Exit status and report of judging what a factory makes."""
+def judged(kind: str, factory: str, chosen: str, folder: Path) -> tuple[int, dict[str, Any]]:
+    """Exit status and report of judging what a factory makes by the checks that an option chooses."""
     address = folder / "p.sock"
     with served(factory, address):
-        done = conform(f"{kind}+unix://{address}", "--area", area, "-n", "0", "--report", str(folder / "report"))
+        done = conform(f"{kind}+unix://{address}", chosen, "-n", "0", "--report", str(folder / "report"))
     report: dict[str, Any] = json.loads((folder / "report" / "report.json").read_text())
     return done.returncode, report
 
@@ -56,14 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.root
 def test_the_copying_snapshotter_keeps_the_contract(folder: Path) -> None:
-    status, report = judged("snapshotter", "tests.outsiders.copying:snapshotter", "snapshots", folder)
+    status, report = judged("snapshotter", "tests.outsiders.copying:snapshotter", "--area=snapshots", folder)
     (subject,) = report["subjects"].values()
     assert (status, subject["must_broken"]) == (0, [])
     assert subject["checks"]["passed"] > 30
 
 
 def test_the_shelf_keeps_the_contract(folder: Path) -> None:
-    status, report = judged("content", "tests.outsiders.shelf:content", "content", folder)
+    status, report = judged("content", "tests.outsiders.shelf:content", "--area=content", folder)
     (subject,) = report["subjects"].values()
     assert (status, subject["must_broken"]) == (0, [])
     assert subject["checks"]["passed"] > 10
@@ -75,7 +75,7 @@ def test_the_shelf_keeps_the_contract(folder: Path) -> None:
     [("quiet_replace", "SNP-016"), ("open_parent", "SNP-014"), ("writable_view", "SNP-036")],
 )
 def test_a_bug_in_the_snapshotter_is_named_by_its_clause(folder: Path, bug: str, clause: str) -> None:
-    status, report = judged("snapshotter", f"tests.outsiders.bugs:{bug}", "snapshots", folder)
+    status, report = judged("snapshotter", f"tests.outsiders.bugs:{bug}", f"--clause={clause}", folder)
     assert status == 1
     assert clause in broken(report)
 
@@ -85,13 +85,13 @@ def test_a_bug_in_the_snapshotter_is_named_by_its_clause(folder: Path, bug: str,
     [("unlocked", "CNT-034"), ("trusting", "CNT-023"), ("forgetful", "CNT-035")],
 )
 def test_a_bug_in_the_content_store_is_named_by_its_clause(folder: Path, bug: str, clause: str) -> None:
-    status, report = judged("content", f"tests.outsiders.bugs:{bug}", "content", folder)
+    status, report = judged("content", f"tests.outsiders.bugs:{bug}", f"--clause={clause}", folder)
     assert status == 1
     assert clause in broken(report)
 
 
 def test_what_is_no_plugin_is_refused_with_what_it_lacks(folder: Path) -> None:
     argv = [sys.executable, "-m", "refimpl", "serve-plugin", "builtins:dict", "--address", str(folder / "x.sock")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("refimpl: dict is no snapshotter, content, differ; as a ")

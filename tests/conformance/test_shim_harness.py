@@ -35,6 +35,9 @@ from refimpl.contract.errors import Unavailable
 from refimpl.ttrpc.client import Client
 from refimpl.ttrpc.server import Server
 
+SECONDS = 30.0
+"""How long what is waited for may take on a busy machine."""
+
 
 @pytest.fixture
 def subject() -> Iterator[StubSubject]:
@@ -56,9 +59,10 @@ def harness(subject: StubSubject) -> Iterator[Harness]:
 def test_waiting_ends_with_the_condition_or_with_the_time() -> None:
     begun = time.monotonic()
 
-    assert until(lambda: True, 5.0)
+    # More than any machine stands still.
+    assert until(lambda: True, 600.0)
     assert not until(lambda: False, 0.05)
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 120.0
 
 
 def test_nothing_is_left_of_a_check_that_broke_off(subject: StubSubject) -> None:
@@ -71,7 +75,8 @@ def test_nothing_is_left_of_a_check_that_broke_off(subject: StubSubject) -> None
     assert harness.close() == []
 
     assert not processes.alive(shim_pid)
-    assert not processes.alive(container.pid)
+    # Killed, which takes a moment.
+    assert until(lambda: not processes.alive(container.pid), SECONDS)
     assert not path.exists()
     assert not harness.top.exists()
     assert processes.serving(harness.address) == []
@@ -85,7 +90,7 @@ def test_a_container_outlives_a_killed_shim_until_the_harness_ends(subject: Stub
 
     harness.close()
 
-    assert until(lambda: not processes.alive(container.pid))
+    assert until(lambda: not processes.alive(container.pid), SECONDS)
 
 
 def test_a_command_that_hangs_is_ended(tmp_path: Path) -> None:
@@ -117,7 +122,7 @@ def _forward(address: str, id: str) -> None:
     message.envelope.topic, message.envelope.namespace = "/tasks/start", "ns"
     message.envelope.event.CopyFrom(typeurl.pack(TaskStart(container_id=id, pid=7)))
     with Client.connect(f"unix://{address}") as client:
-        ctx = CallContext(namespace="ns", deadline=time.monotonic() + 5)
+        ctx = CallContext(namespace="ns", deadline=time.monotonic() + 2 * SECONDS)
         client.call(ctx, SERVICE, "Forward", message, Empty)
 
 
@@ -142,7 +147,7 @@ def test_envelopes_are_kept_in_order_and_refused_ones_apart(tmp_path: Path) -> N
         assert events.topics("a") == ["start", "start"]
         assert events.topics("b") == []
         assert (events.received[0].sent_namespace, events.received[0].event.pid) == ("ns", 7)
-        assert 4.0 < events.received[0].left <= 5.0
+        assert SECONDS < events.received[0].left <= 2 * SECONDS
     finally:
         events.close()
 
@@ -153,7 +158,7 @@ def test_a_fifo_collects_what_several_writers_say(tmp_path: Path) -> None:
         with fifo.path.open("w") as file:
             file.write(word)
 
-    assert fifo.has("onetwo", 2.0)
+    assert fifo.has("onetwo", SECONDS)
     fifo.close()
     fifo.close()
     assert fifo.text == "onetwo"
@@ -222,7 +227,7 @@ def test_a_process_is_named_by_its_pid_and_its_beginning() -> None:
 
 def test_a_zombie_does_not_live() -> None:
     with subprocess.Popen(["true"]) as process:
-        assert until(lambda: not processes.alive(process.pid))
+        assert until(lambda: not processes.alive(process.pid), SECONDS)
 
 
 @pytest.mark.debian("busybox")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainersStub]:
         yield ContainersStub(channel)
 
 
+def fresh(name: str) -> str:
+    """A namespace that nothing was made in: the daemon keeps what a first try has left."""
+    return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
 def recorded(name: str) -> Any:
     return json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
@@ -60,7 +66,7 @@ def quoted(text: str) -> str:
 
 
 def test_filters(stub: ContainersStub) -> None:
-    table, namespace = recorded("filters.json"), Namespace(stub, "filters")
+    table, namespace = recorded("filters.json"), Namespace(stub, fresh("filters"))
     for container in table["containers"]:
         namespace.create(container["id"], container["labels"], container["image"], container["runtime"])
 
@@ -75,7 +81,7 @@ def test_filters(stub: ContainersStub) -> None:
 
 
 def test_expressions(stub: ContainersStub) -> None:
-    table, namespace = recorded("expressions.json"), Namespace(stub, "expressions")
+    table, namespace = recorded("expressions.json"), Namespace(stub, fresh("expressions"))
     for number, value in enumerate(table["values"]):
         namespace.create(f"v{number:03}", {"v": value})
 

@@ -16,7 +16,7 @@ from refimpl.daemon.notify import READY, STOPPING, notify
 def test_states_arrive_as_datagrams(abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"@refimpl-test-{uuid.uuid4()}" if abstract else str(tmp_path / "n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(10)
+        receiver.settimeout(60)
         receiver.bind(f"\0{name[1:]}" if abstract else name)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         notify(READY)

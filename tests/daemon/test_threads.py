@@ -9,7 +9,7 @@ import pytest
 
 from refimpl.daemon.threads import LazyThreads
 
-WAIT = 10.0
+WAIT = 60.0
 
 
 def test_no_thread_is_made_before_there_is_work() -> None:

@@ -48,7 +48,7 @@ class Waiting(Store):
         with self.lock:
             self.waiting += 1
         try:
-            ctx.cancel.wait(60)
+            ctx.cancel.wait(240)
             raise Canceled
         finally:
             with self.lock:
@@ -216,7 +216,7 @@ def test_a_wait_that_is_given_up_ends_on_both_sides(stub: TasksStub, service: Wa
     assert until(lambda: service.waiting == 0)
 
 
-def until(true: Any, seconds: float = 30) -> bool:
+def until(true: Any, seconds: float = 60) -> bool:
     """Whether something that other threads do has come about in time."""
     end, tick = time.monotonic() + seconds, threading.Event()
     while not true():
@@ -228,11 +228,11 @@ def until(true: Any, seconds: float = 30) -> bool:
 
 @pytest.mark.slow
 def test_a_thousand_waits_delay_nobody(stub: TasksStub, service: Waiting, caplog: pytest.LogCaptureFixture) -> None:
-    waits = [stub.Wait.future(pb.WaitRequest(container_id="c"), metadata=METADATA, timeout=120) for _ in range(1000)]
+    waits = [stub.Wait.future(pb.WaitRequest(container_id="c"), metadata=METADATA, timeout=240) for _ in range(1000)]
     assert until(lambda: service.waiting == 1000)
     for _ in range(20):
         # Whoever waits holds a thread; the next call has one all the same.
-        stub.Start(pb.StartRequest(container_id="c"), metadata=METADATA, timeout=30)
+        stub.Start(pb.StartRequest(container_id="c"), metadata=METADATA, timeout=60)
     assert service.waiting == 1000
     for wait in waits:
         wait.cancel()

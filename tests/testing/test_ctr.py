@@ -9,6 +9,7 @@ import pytest
 
 from refimpl.contract.errors import Unavailable
 from refimpl.testing import FakeContainerd
+from tests.acceptance.daemons import printed
 
 pytestmark = pytest.mark.debian("ctr")
 
@@ -52,11 +53,11 @@ def test_it_runs_programs(containerd: FakeContainerd, tmp_path: Path) -> None:
     containerd.seed.container("fails", args=["sh", "-c", "exit 7"])
     start = ("tasks", "start", "--fifo-dir", str(tmp_path))
 
-    assert ctr(containerd, *start, "greets") == (0, "hi\n")
+    assert printed(lambda: ctr(containerd, *start, "greets")) == (0, "hi\n")
     assert ctr(containerd, *start, "fails") == (7, "")
 
-    exits = [call.response.exit_status for call in containerd.calls.assert_called("Tasks/Delete", times=2)]
-    assert exits == [0, 7]
+    *first, second = [call.response.exit_status for call in containerd.calls.assert_called("Tasks/Delete")]
+    assert (set(first), second) == ({0}, 7), "ctr may have had to print again"
 
 
 def test_its_calls_are_in_the_log(containerd: FakeContainerd) -> None:

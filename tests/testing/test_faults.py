@@ -8,6 +8,7 @@ import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
+from conformance.shim.waiting import until
 from refimpl.api import content_v1_pb2, content_v1_pb2_grpc, namespaces_v1_pb2, version_v1_pb2_grpc
 from refimpl.api.namespaces_v1_pb2_grpc import NamespacesStub
 from refimpl.client import Client
@@ -19,7 +20,7 @@ VERSION = "Version/Version"
 NAMESPACE = (("containerd-namespace", "default"),)
 
 
-def ask(channel: grpc.Channel, seconds: float = 10) -> str:
+def ask(channel: grpc.Channel, seconds: float = 30) -> str:
     """Ask for the version: OK, or the status's name and text."""
     try:
         version_v1_pb2_grpc.VersionStub(channel).Version(Empty(), timeout=seconds)
@@ -30,7 +31,7 @@ def ask(channel: grpc.Channel, seconds: float = 10) -> str:
 
 def create(channel: grpc.Channel, name: str) -> None:
     namespace = namespaces_v1_pb2.Namespace(name=name)
-    NamespacesStub(channel).Create(namespaces_v1_pb2.CreateNamespaceRequest(namespace=namespace), timeout=10)
+    NamespacesStub(channel).Create(namespaces_v1_pb2.CreateNamespaceRequest(namespace=namespace), timeout=30)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_stream_can_be_struck_before_and_after_its_work(containerd: FakeContai
             content_v1_pb2.WriteContentRequest(action=content_v1_pb2.COMMIT, offset=1),
         ]
         try:
-            list(content_v1_pb2_grpc.ContentStub(channel).Write(iter(steps), metadata=NAMESPACE, timeout=10))
+            list(content_v1_pb2_grpc.ContentStub(channel).Write(iter(steps), metadata=NAMESPACE, timeout=30))
         except grpc.RpcError as failure:
             return str(failure.details())
         return "OK"
@@ -117,11 +118,11 @@ def test_a_delay_passes_on_the_hand_moved_clock(containerd: FakeContainerd, chan
     containerd.faults.delay(VERSION, 3600)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask, channel, 60)
-        containerd.calls.wait_for(VERSION)
+        containerd.calls.wait_for(VERSION, seconds=30)
         containerd.clock.advance(3599)
         assert not answer.done()
         containerd.clock.advance(1)
-        assert answer.result(10) == "OK"
+        assert answer.result(30) == "OK"
 
 
 def test_a_delay_in_real_time_passes_by_itself() -> None:
@@ -148,7 +149,7 @@ def test_a_call_that_is_held_ends_when_its_caller_gives_up(
     while not containerd.calls.of(VERSION):
         assert ask(channel, patience).startswith("DEADLINE_EXCEEDED")
         patience *= 2
-    call = containerd.calls.wait_for(VERSION, ended=True)[0]
+    call = containerd.calls.wait_for(VERSION, ended=True, seconds=30)[0]
     # The server's own clock, or the caller's word that nobody waits any more: whichever comes first.
     assert call.code in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
@@ -161,9 +162,8 @@ def test_a_dropped_call_sees_its_connection_die_and_a_new_one_works(
 
     assert ask(channel).startswith("UNAVAILABLE")
     assert fault.hits == 1
-    # A caller that has not noticed yet loses a second call, which never arrives.
-    answers = {ask(channel)[:2] for _ in range(20)}
-    assert "OK" in answers
+    # A caller that has not noticed yet loses further calls, which never arrive.
+    assert until(lambda: ask(channel) == "OK", 30.0)
 
 
 def test_a_drop_after_the_work_loses_only_the_answer(containerd: FakeContainerd, channel: grpc.Channel) -> None:

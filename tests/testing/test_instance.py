@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.shim.waiting import until
 from refimpl.contract.content import Info
 from refimpl.contract.context import CallContext, CancelToken
 from refimpl.contract.errors import Canceled, ContainerdError, Unavailable
@@ -19,6 +21,8 @@ from refimpl.contract.types import Descriptor
 from refimpl.kernel import ConfigError
 from refimpl.testing import FakeContainerd, fake_containerd
 from tests.testing.threads import left
+
+SECONDS = 30.0
 
 TARGET = Descriptor("application/vnd.oci.image.index.v1+json", f"sha256:{'0' * 64}", 1)
 
@@ -33,8 +37,8 @@ def test_it_starts_in_less_than_150_milliseconds() -> None:
         with fake_containerd():
             return time.process_time() - begin
 
-    # Processor time, and the best of several: how busy the machine is says nothing about the daemon.
-    assert min(once() for _ in range(5)) < 0.15
+    # Processor time, and the best of many: how busy the machine is says nothing about the daemon.
+    assert any(once() < 0.15 for _ in range(20))
 
 
 def test_instances_in_one_process_share_nothing() -> None:
@@ -78,24 +82,26 @@ def test_a_stop_leaves_no_thread_no_socket_and_no_directory() -> None:
         busy = [threading.Thread(target=each, args=(containerd,)) for each in (hang, listen)]
         for thread in busy:
             thread.start()
-        containerd.calls.wait_for("Images/Get")
-        containerd.calls.wait_for("Events/Subscribe")
+        containerd.calls.wait_for("Images/Get", seconds=SECONDS)
+        containerd.calls.wait_for("Events/Subscribe", seconds=SECONDS)
     for thread in busy:
-        thread.join(10)
+        thread.join(SECONDS)
 
     assert left(before) == []
     assert not folder.exists()
-    assert folder.name not in Path("/proc/net/unix").read_text(encoding="utf-8")
+    # gRPC closes its sockets on threads of its own.
+    assert until(lambda: folder.name not in Path("/proc/net/unix").read_text(encoding="utf-8"), SECONDS)
 
 
-def test_nothing_is_left_of_one_that_cannot_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/tmp")
-    before = set(Path("/tmp").glob("ctd-*"))
+def test_nothing_is_left_of_one_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where nobody else makes one, and short enough for a socket.
+    with tempfile.TemporaryDirectory(prefix="i-", dir="/tmp") as place:
+        monkeypatch.setattr("tempfile.tempdir", place)
 
-    with pytest.raises(ConfigError, match="deletion"), fake_containerd(config="[plugins.deletion]\n"):
-        raise AssertionError("it must not start")
+        with pytest.raises(ConfigError, match="deletion"), fake_containerd(config="[plugins.deletion]\n"):
+            raise AssertionError("it must not start")
 
-    assert set(Path("/tmp").glob("ctd-*")) <= before
+        assert [*Path(place).iterdir()] == []
 
 
 def test_its_clock_stands_still_until_it_is_moved(containerd: FakeContainerd) -> None:
@@ -141,9 +147,9 @@ def test_a_restart_ends_calls_that_wait(containerd: FakeContainerd) -> None:
     containerd.faults.hang("Images/Get", on=1)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(containerd.client.images.get, containerd.ctx, "x")
-        containerd.calls.wait_for("Images/Get")
+        containerd.calls.wait_for("Images/Get", seconds=SECONDS)
         containerd.restart()
-        assert isinstance(answer.exception(10), Unavailable | Canceled)
+        assert isinstance(answer.exception(SECONDS), Unavailable | Canceled)
 
 
 def test_it_is_configured_as_containerd_is() -> None:
@@ -176,7 +182,10 @@ def test_a_long_temporary_directory_does_not_make_the_socket_too_long(
 
 def again(containerd: FakeContainerd) -> list[str]:
     """The images, from a client that may first have to notice that its connection is gone."""
-    for _ in range(50):
-        with contextlib.suppress(Unavailable):
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
             return names(containerd)
-    raise AssertionError("no answer")
+        except Unavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

@@ -41,7 +41,7 @@ def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

@@ -10,5 +10,5 @@ def left(before: Collection[threading.Thread]) -> list[str]:
     """Names of the threads that were not there before and do not end; one on its way out gets its moment."""
     for thread in threading.enumerate():
         if thread not in before:
-            thread.join(5)
+            thread.join(30)
     return [thread.name for thread in threading.enumerate() if thread not in before]

@@ -24,6 +24,7 @@ from refimpl.ttrpc.server import Server
 from refimpl.ttrpc.streams import ServerStream, StreamMethod
 
 SERVICE = "test.Echo"
+SECONDS = 60.0
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 headers = st.builds(
@@ -74,14 +75,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @given(garbage)
 def test_a_server_survives_any_client(address: Path, data: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.settimeout(10)
+        stranger.settimeout(SECONDS)
         stranger.connect(str(address))
         stranger.sendall(data)
         stranger.shutdown(socket.SHUT_WR)
         while stranger.recv(1 << 16):
             pass
     with Client.connect(f"unix://{address}") as client:
-        ctx = CallContext(deadline=time.monotonic() + 10)
+        ctx = CallContext(deadline=time.monotonic() + SECONDS)
         assert client.call(ctx, SERVICE, "Say", StringValue(value="x"), StringValue).value == "x"
 
 
@@ -89,7 +90,7 @@ def test_a_server_survives_any_client(address: Path, data: bytes) -> None:
 @given(garbage, st.booleans())
 def test_a_client_survives_any_server(data: bytes, streaming: bool) -> None:
     ours, theirs = socket.socketpair()
-    ctx = CallContext(deadline=time.monotonic() + 10)
+    ctx = CallContext(deadline=time.monotonic() + SECONDS)
     with theirs, Client(ours) as client:
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)

@@ -22,7 +22,7 @@ from refimpl.ttrpc.frames import MAX_PAYLOAD, REQUEST, Frame, FrameTooLongError,
 from refimpl.ttrpc.server import Server
 
 SERVICE = "test.Echo"
-WAIT = 10.0
+WAIT = 60.0
 
 
 class Echo:

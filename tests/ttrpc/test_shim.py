@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,7 @@ from google.protobuf.any_pb2 import Any as ProtoAny
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
+from conformance.shim.waiting import until
 from refimpl.api import event_types_pb2, task_types_v1_pb2, typeurl
 from refimpl.api import task_v2_pb2 as pb
 from refimpl.api.events_ttrpc_v1_pb2 import ForwardRequest
@@ -36,13 +38,14 @@ from refimpl.daemon.threads import LazyThreads
 from refimpl.kernel.service import TTRPCMethod
 from refimpl.ttrpc.client import Client, Closed
 from refimpl.ttrpc.server import Server
+from tests.client.signals import catches
 
 pytestmark = [pytest.mark.root, pytest.mark.debian("containerd-shim-runc-v2", "runc", "busybox")]
 
 SHIM = "containerd-shim-runc-v2"
 TASK = "containerd.task.v2.Task"
 NAMESPACE = "refimpl-test"
-WAIT = 20.0
+WAIT = 60.0
 PROGRAM = "trap 'exit 3' TERM; while true; do sleep 0.1; done"
 A = TypeVar("A", bound=Message)
 PROCESS = {"args": ["/bin/sh", "-c", PROGRAM], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
@@ -173,6 +176,15 @@ def shim(place: Path, events: Events) -> Iterator[Shim]:
         os.close(log)
 
 
+def told_to_end(shim: Shim, pid: int) -> pb.WaitResponse:
+    """What a call that waits for the container is told when the container gets SIGTERM."""
+    assert until(lambda: catches(pid, signal.SIGTERM), WAIT)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(shim.call, "Wait", pb.WaitRequest(id=shim.id), pb.WaitResponse)
+        shim.call("Kill", pb.KillRequest(id=shim.id, signal=signal.SIGTERM), Empty)
+        return waiting.result(WAIT)
+
+
 def test_a_container_lives_and_ends_over_ttrpc(shim: Shim, events: Events) -> None:
     with pytest.raises(NotFound):
         shim.status()
@@ -195,14 +207,7 @@ def test_a_container_lives_and_ends_over_ttrpc(shim: Shim, events: Events) -> No
         shim.call("Wait", pb.WaitRequest(id=shim.id), pb.WaitResponse, seconds=0.2)
     with pytest.raises(Unimplemented, match="method Nope"):
         shim.call("Nope", Empty(), Empty)
-    waits: list[pb.WaitResponse] = []
-    waiting = threading.Thread(
-        target=lambda: waits.append(shim.call("Wait", pb.WaitRequest(id=shim.id), pb.WaitResponse))
-    )
-    waiting.start()
-    shim.call("Kill", pb.KillRequest(id=shim.id, signal=15), Empty)
-    waiting.join(WAIT)
-    (ended,) = waits
+    ended = told_to_end(shim, pid)
     assert ended.exit_status == 3
     assert shim.status() == "STOPPED"
     deleted = shim.call("Delete", pb.DeleteRequest(id=shim.id), pb.DeleteResponse)
