@@ -7,25 +7,43 @@ of mutants sets a shorter time for its workers.
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_VARIABLE = "REFIMPL_CONFORM_PATIENCE"
+VARIABLE = "REFIMPL_CONFORM_PATIENCE"
+"""Of the environment: another number of seconds, for machines that are slower still, or to see failures sooner."""
 
 _WITH_MUTANTS = "5"
 
-SECONDS = float(os.environ.get(_VARIABLE, "20"))
+
+def _read() -> float:
+    text = os.environ.get(VARIABLE, "20")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        # Nothing is imported without it: there is nobody yet who could make a line of an exception.
+        sys.stderr.write(f"refimpl: {VARIABLE} takes a number of seconds, not {text!r}\n")
+        sys.exit(2)
+    return seconds
+
+
+SECONDS = _read()
 """Seconds that one thing may take to come about."""
 
 
 @contextmanager
 def short() -> Iterator[None]:
-    """Have the processes that begin in this block wait less; this one goes on as it is."""
-    before = os.environ.get(_VARIABLE)
-    os.environ.setdefault(_VARIABLE, _WITH_MUTANTS)
+    """Have the processes that begin in this block wait less, unless the user has said how long; this one goes on."""
+    if VARIABLE in os.environ:
+        yield
+        return
+    os.environ[VARIABLE] = _WITH_MUTANTS
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_VARIABLE]
+        del os.environ[VARIABLE]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.mutants import shapes
+from conformance.mutants import check, shapes
 from conformance.mutants.check import Verdict
 from conformance.mutants.engine import Mutant, change, find
 from conformance.mutants.subject import MutantSubject
+from conformance.results import Outcome, Result
+from conformance.run import Run, Wish
 from conformance.subjects.base import SubjectError, opened
 from conformance.subjects.fake import FakeSubject
 from refimpl.contract.context import CallContext
@@ -115,3 +117,33 @@ def test_only_a_verdict_without_survivors_is_clean() -> None:
         "invalid": 0,
         "missing": 0,
     }
+
+
+@pytest.mark.parametrize(
+    "second,third,count",
+    [
+        (Outcome.FAILED, None, "killed"),
+        (Outcome.ERROR, None, "invalid"),
+        (Outcome.PASSED, Outcome.PASSED, "survived"),
+        (Outcome.PASSED, Outcome.FAILED, "killed"),
+    ],
+)
+def test_who_could_not_be_judged_has_a_second_chance_and_no_third(
+    monkeypatch: pytest.MonkeyPatch, second: Outcome, third: Outcome | None, count: str
+) -> None:
+    outcomes = [Outcome.ERROR, second, *([third] if third else [])]
+
+    def run(wish: Wish, _reporter: object = None) -> Run:
+        done = Run(wish)
+        outcome = outcomes.pop(0)
+        for subject in wish.subjects:
+            done.tally.add(Result(subject, "namespaces::test_it", ["NSP-011"], outcome, message="too late"))
+        return done
+
+    monkeypatch.setattr(check, "run", run)
+    mutants = [each for each in check.mutants_of(["namespaces"]).values() if each.clause == "NSP-011"]
+
+    verdict = check.judge(["namespaces"], clauses=["NSP-011"])
+
+    assert outcomes == []
+    assert {name: found for name, found in verdict.summary().items() if found} == {count: len(mutants)}
