@@ -6,7 +6,7 @@ import pytest
 
 from conformance.mutants import check, shapes
 from conformance.mutants.check import Verdict
-from conformance.mutants.engine import Mutant, change, find
+from conformance.mutants.engine import Mutant, change, find, mutants_of
 from conformance.mutants.subject import MutantSubject
 from conformance.results import Outcome, Result
 from conformance.run import Run, Wish
@@ -141,7 +141,7 @@ def test_who_could_not_be_judged_has_a_second_chance_and_no_third(
         return done
 
     monkeypatch.setattr(check, "run", run)
-    mutants = [each for each in check.mutants_of(["namespaces"]).values() if each.clause == "NSP-011"]
+    mutants = [each for each in mutants_of(["namespaces"]).values() if each.clause == "NSP-011"]
 
     verdict = check.judge(["namespaces"], clauses=["NSP-011"])
 
