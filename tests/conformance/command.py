@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
+
+from conformance.patience import VARIABLE
 
 LIMIT = 240
 """Seconds within which any of these runs has to come to an end."""
 
 
-def conform(*arguments: str, cwd: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it and wait for its end."""
+def conform(*arguments: str, cwd: str | None = None, patience: str = "") -> subprocess.CompletedProcess[str]:
+    """Run it and wait for its end; with the seconds of ``patience``, if there are any."""
     argv = [sys.executable, "-m", "refimpl", "conform", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=cwd)
+    env = {**os.environ, VARIABLE: patience} if patience else None
+    return subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False, cwd=cwd, env=env)
 
 
 def summary(*arguments: str, cwd: str | None = None) -> tuple[int, dict[str, Any]]:
