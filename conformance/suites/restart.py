@@ -16,6 +16,7 @@ from conformance import clause
 from conformance.runc_state import HERE, THERE
 from conformance.subjects.base import SubjectError
 from conformance.suites._boxes import STUBBORN, Boxes, daemon, ended, label, respec, restart, running, tree, until
+from conformance.suites._content import ROOTED
 from conformance.suites._events import opened
 from conformance.suites._tasks import LASTING, PATIENCE
 from refimpl.contract.context import CallContext
@@ -496,7 +497,9 @@ def test_the_root_file_system_comes_from_the_snapshot_of_the_record(boxes, tmp_p
     tmp_path.chmod(0o777)
     log, snapshotter = tmp_path / "log", boxes.instance.snapshotter("overlayfs")
     key = "root-of-the-box"
-    with boxes.instance.mounter.mounted(boxes.ctx, snapshotter.prepare(boxes.ctx, key)) as fs:
+    # Until the record of the container holds it, nothing else does, and the daemon has only just begun: it collects.
+    mounts = snapshotter.prepare(boxes.ctx, key, labels=ROOTED)
+    with boxes.instance.mounter.mounted(boxes.ctx, mounts) as fs:
         for name in ("bin", "proc", "dev"):
             fs.mkdir(f"/{name}")
         fs.write("/motd", b"welcome\n")
