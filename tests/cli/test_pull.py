@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -19,6 +18,7 @@ from refimpl.testing import FakeContainerd, fake_containerd
 from tests.acceptance.test_ctr_tasks import Told
 from tests.cli.commands import Command
 from tests.client.registry import Registry, digest_of, serving, tar
+from tests.client.signals import heard
 
 SECONDS = 60.0
 MIB = 1 << 20
@@ -145,16 +145,6 @@ def test_a_password_that_was_not_given_is_asked_for(
     assert asked == ["Password of ann: "]
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """What begins here hears SIGINT, also when the whole run is in a shell's background, where it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def test_an_interrupt_leaves_nothing_that_shows_and_the_next_pull_goes_on(
     daemon: FakeContainerd, environment: dict[str, str], registry: Registry, image: str
 ) -> None:
@@ -162,7 +152,7 @@ def test_an_interrupt_leaves_nothing_that_shows_and_the_next_pull_goes_on(
     held = threading.Event()
     registry.fault(digest_of(BIG), cut=MIB)
     registry.fault(digest_of(BIG), held=held)
-    with _interruptible():
+    with heard(signal.SIGINT, signal.default_int_handler):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     with process:
         assert registry.begun.wait(SECONDS)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.client.signals import heard
+
 WAIT = 60.0
 """Seconds after which a test gives up waiting."""
 
@@ -60,19 +62,9 @@ def arguments(base: Path, *flags: str) -> list[str]:
 
 
 @contextmanager
-def _hearing() -> Iterator[None]:
-    """What begins here is ended by SIGHUP, also when the whole run was started by ``nohup``, which ignores it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-@contextmanager
 def spawned(base: Path, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
     """A daemon that was just started; killed on leaving if it is still there."""
-    with (base / "log").open("wb") as log, (base / "out").open("wb") as out, _hearing():
+    with (base / "log").open("wb") as log, (base / "out").open("wb") as out, heard(signal.SIGHUP, signal.SIG_DFL):
         process = subprocess.Popen(
             arguments(base, *flags),
             stdin=subprocess.DEVNULL,
